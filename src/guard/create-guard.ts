@@ -1,0 +1,232 @@
+import { context, isSpanContextValid, trace } from '@opentelemetry/api'
+import { DryTraceError, messageOf } from '../errors.js'
+import type { Attestation } from '../journal/record.js'
+import type { Journal } from '../journal/writer.js'
+import type { Policy } from '../policy/policy.js'
+import { bind, within } from '../run/bind.js'
+import type { Run } from '../run/run.js'
+import { currentRun, holdRun, shared } from '../run/store.js'
+import type { Barrier } from './barrier.js'
+import { spend } from './budget.js'
+import type { Effect } from './effect.js'
+import type { Decision, Guard, Hook, Permit } from './guard.js'
+import { takeLibrarySpan } from './library-span.js'
+import { createRecorder, type GuardObserver } from './recorder.js'
+import { createRedactor } from './redact.js'
+import { syntheticId } from './synthetic-ids.js'
+
+export interface GuardOptions {
+  readonly policy: Policy
+  readonly journal: Journal
+  readonly barrier: Barrier
+  /** Value of `service` on records. */
+  readonly service: string
+  /** Told of every recorded outcome and of every failure of our own; feeds the metrics. */
+  readonly observer?: GuardObserver
+}
+
+/** How long a run may be idle after its end before meeting it again counts as a leak. */
+const IDLE_AFTER_END = 60_000
+
+const ZERO_SPAN = '0000000000000000'
+
+export function createGuard(options: GuardOptions): Guard {
+  const { policy, journal, barrier, service, observer } = options
+  const redactor = createRedactor(policy.redact)
+  const recorder = createRecorder({ journal, redactor, service, observer })
+
+  function decide(run: Run, hook: Hook, classify: () => Effect): Decision {
+    const active = context.active()
+    const base = { run, hook, context: active, startedAt: Date.now() }
+    const librarySpan = takeLibrarySpan(hook.name, trace.getSpan(active))
+    const found = librarySpan === undefined ? {} : { librarySpan }
+    let effect: Effect
+    try {
+      effect = classify()
+    } catch (cause) {
+      return recorder.refuse({ ...base, ...found, effect: unclassified(hook), ...failed(hook, 'classify', cause) })
+    }
+    try {
+      const leak = leaked(run)
+      if (leak !== undefined) {
+        return recorder.refuse({
+          ...base,
+          ...found,
+          effect,
+          verdict: 'block',
+          error: leak,
+          rule: 'guard.ended',
+          reason: leak.message,
+        })
+      }
+      run.lastSeenAt = base.startedAt
+      const ruling = policy.decide({
+        system: effect.system,
+        kind: effect.kind,
+        action: effect.action,
+        match: effect.match,
+      })
+      const decided: Decision = {
+        ...base,
+        ...found,
+        effect: ruling.kind === effect.kind ? effect : { ...effect, kind: ruling.kind },
+        verdict: ruling.verdict,
+        rule: ruling.rule,
+        reason: ruling.reason,
+        ...(ruling.respond === undefined ? {} : { respond: ruling.respond }),
+      }
+      if (ruling.verdict === 'allow') return decided
+      const broke = spend(run, effect, policy.budget)
+      if (broke !== undefined)
+        return { ...decided, verdict: 'block', error: broke, rule: 'guard.budget', reason: broke.message }
+      return ruling.onBlocked === 'throw' && ruling.verdict === 'block'
+        ? { ...decided, error: blocked(effect, ruling.rule) }
+        : decided
+    } catch (cause) {
+      return recorder.refuse({ ...base, ...found, effect, ...failed(hook, 'policy', cause) })
+    }
+  }
+
+  const guard: Guard = {
+    run: currentRun,
+    decide,
+    record: recorder.record,
+    fail: recorder.fail,
+    async intercept(run, call) {
+      const decision = decide(run, call.hook, call.classify)
+      if (decision.verdict === 'allow') {
+        guard.record(decision)
+        return await guard.permit(`${call.hook.name} ${decision.rule}`, () => call.proceed())
+      }
+      if (decision.error !== undefined) {
+        guard.record(decision)
+        throw decision.error
+      }
+      let detail = {}
+      try {
+        detail = (await call.preview?.(decision)) ?? {}
+      } catch (cause) {
+        throw guard.fail(decision, cause)
+      }
+      guard.record(decision, detail)
+      try {
+        return await call.simulate(decision, detail)
+      } catch (cause) {
+        throw guard.fail(decision, cause)
+      }
+    },
+    problem(run, kind, message) {
+      const span = trace.getSpanContext(context.active())
+      const valid = span !== undefined && isSpanContextValid(span)
+      journal.append({
+        type: 'problem',
+        runId: run.id,
+        kind,
+        message,
+        traceId: valid ? span.traceId : null,
+        spanId: valid ? span.spanId : null,
+      })
+    },
+    permit(reason, fn) {
+      const permit: Permit = { reason, open: true }
+      return shared.permits.run(permit, () => fn(permit))
+    },
+    permitted: () => shared.permits.getStore()?.open === true,
+    root: shared.root,
+    within,
+    bind,
+    hold: holdRun,
+    preview: policy.preview,
+    redact: redactor.value,
+    forwards: policy.forwards,
+    llm(run, call) {
+      const span = trace.getSpanContext(call.context)
+      journal.append({
+        type: 'decision',
+        runId: run.id,
+        traceId: span?.traceId ?? run.fallbackTraceId,
+        spanId: span?.spanId ?? ZERO_SPAN,
+        kind: call.kind,
+        name: call.name,
+        model: call.model,
+        promptName: null,
+        promptVersion: null,
+        ...(policy.recordDecisions ? { input: redactor.value(call.input), output: redactor.value(call.output) } : {}),
+      })
+    },
+    syntheticId,
+  }
+
+  const attestation = (): Attestation => ({
+    hooks: barrier.armedNames(),
+    gaps: barrier.gaps(),
+    policyHash: policy.hash,
+  })
+  shared.startListeners.add((run) => {
+    const span = trace.getSpanContext(context.active())
+    journal.append({
+      type: 'run',
+      runId: run.id,
+      traceId: span !== undefined && isSpanContextValid(span) ? span.traceId : null,
+      entry: run.entry,
+      carriers: run.carriers,
+      conflict: run.conflict,
+      caseId: run.caseId,
+      attestation: attestation(),
+    })
+  })
+  shared.endListeners.add((run, error) => {
+    // The application goes on with its own error, whatever becomes of ours.
+    try {
+      journal.append({ type: 'run_end', runId: run.id, error: error === undefined ? null : messageOf(error) })
+    } catch (cause) {
+      observer?.failure('journal')
+      process.emitWarning(messageOf(cause), { type: 'DryTraceWarning' })
+    }
+  })
+  return guard
+}
+
+function leaked(run: Run): DryTraceError | undefined {
+  if (run.endedAt === undefined || run.processWide) return undefined
+  if (Date.now() - Math.max(run.endedAt, run.lastSeenAt) < IDLE_AFTER_END) return undefined
+  return new DryTraceError(
+    'DRY_CONTEXT_ENDED',
+    `the dry run ${run.id} ended at ${new Date(run.endedAt).toISOString()}, but code of its context is still calling out: ` +
+      'a timer, a loop or a singleton was made inside the dry run. Make it at start-up instead',
+    { details: { runId: run.id } },
+  )
+}
+
+function failed(hook: Hook, step: string, cause: unknown) {
+  return {
+    verdict: 'block' as const,
+    rule: 'guard.failed',
+    reason: `error in ${step}: ${messageOf(cause)}`,
+    error: new DryTraceError(
+      'DRY_GUARD_FAILED',
+      `dry run: ${hook.name} call blocked, error in ${step}: ${messageOf(cause)}`,
+      {
+        cause,
+      },
+    ),
+  }
+}
+
+function blocked(effect: Effect, rule: string): DryTraceError {
+  return new DryTraceError('DRY_BLOCKED', `dry run: ${effect.summary} was blocked (rule ${rule})`, {
+    details: { system: effect.system, target: effect.target, rule },
+  })
+}
+
+function unclassified(hook: Hook): Effect {
+  return {
+    system: hook.name,
+    kind: 'unknown',
+    action: 'execute',
+    target: 'unclassified',
+    summary: `unclassified ${hook.name} call`,
+    fingerprint: `${hook.name}:unclassified`,
+    match: {},
+  }
+}

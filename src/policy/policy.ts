@@ -1,0 +1,166 @@
+import type { Action, EffectKind } from '../journal/record.js'
+import { builtinRules } from './packs/index.js'
+import { compilePattern } from './pattern.js'
+import type { PolicyDocument, PolicyRule } from './schema.js'
+
+/** What the policy is asked about: the part of an effect it may depend on. */
+export interface PolicyQuery {
+  readonly system: string
+  readonly kind: EffectKind
+  readonly action?: Action
+  readonly match: Readonly<Record<string, string | undefined>>
+}
+
+export interface Ruling {
+  readonly kind: EffectKind
+  readonly verdict: 'allow' | 'block' | 'loopback'
+  readonly onBlocked: 'simulate' | 'throw'
+  readonly rule: string
+  readonly reason: string
+  readonly respond?: PolicyRule['respond']
+}
+
+export interface Budget {
+  readonly writes: number
+  readonly repeats: number
+  readonly milliseconds: number
+}
+
+export interface Policy {
+  /** The file it came from; undefined for the default policy. */
+  readonly file: string | undefined
+  /** SHA-256 (hex) of the file's text; of the empty string for the default policy. */
+  readonly hash: string
+  readonly trust: { readonly mode: 'signed' | 'loopback' | undefined; readonly audience: readonly string[] }
+  readonly preview: 'select' | 'rollback' | 'none'
+  readonly budget: Budget
+  readonly redact: readonly string[]
+  readonly recordDecisions: boolean
+  /** Host patterns of forward rules: peers that may be told of the run. */
+  forwards(host: string): boolean
+  decide(query: PolicyQuery, now?: number): Ruling
+}
+
+interface CompiledRule {
+  readonly name: string
+  readonly rule: PolicyRule
+  matches(query: PolicyQuery): boolean
+}
+
+/** Character a `*` does not cross, by field. */
+const SEPARATOR: Readonly<Record<string, string>> = { host: '.', path: '/', relation: '.' }
+
+const DEFAULT_BUDGET: Budget = { writes: 10_000, repeats: 1_000, milliseconds: 60 * 60 * 1000 }
+
+export function compilePolicy(document: PolicyDocument, origin: { file?: string; hash: string }): Policy {
+  const disabled = new Set(document.disable ?? [])
+  const own = (document.rules ?? []).map((rule) => compileRule(rule, rule.name))
+  const builtin = builtinRules
+    .filter((rule) => !disabled.has(rule.name))
+    .map((rule) => compileRule(rule, `builtin.${rule.name}`))
+  const rules = [...own, ...builtin]
+  const forwardHosts = (document.rules ?? [])
+    .filter((rule) => rule.verdict === 'forward' && rule.match.host !== undefined)
+    .map((rule) => compilePattern(rule.match.host ?? '', '.'))
+  const onBlocked = document.onBlocked ?? 'simulate'
+
+  return {
+    file: origin.file,
+    hash: origin.hash,
+    trust: { mode: document.trust?.mode, audience: document.trust?.audience ?? [] },
+    preview: document.postgres?.preview ?? 'select',
+    budget: {
+      writes: document.budget?.writes ?? DEFAULT_BUDGET.writes,
+      repeats: document.budget?.repeats ?? DEFAULT_BUDGET.repeats,
+      milliseconds:
+        document.budget?.seconds === undefined ? DEFAULT_BUDGET.milliseconds : document.budget.seconds * 1000,
+    },
+    redact: document.redact ?? [],
+    recordDecisions: document.record?.decisions ?? false,
+    forwards: (host) => forwardHosts.some((matches) => matches(host)),
+    decide(query, now = Date.now()) {
+      let expired = ''
+      for (const { name, rule, matches } of rules) {
+        if (!matches(query)) continue
+        if (rule.expires !== undefined && now > endOfDay(rule.expires)) {
+          expired ||= ` (rule ${name} matched but expired on ${rule.expires})`
+          continue
+        }
+        return ruled(query, name, rule, onBlocked)
+      }
+      return byDefault(query, onBlocked, expired)
+    },
+  }
+}
+
+function byDefault(query: PolicyQuery, onBlocked: 'simulate' | 'throw', expired: string): Ruling {
+  if (query.kind === 'read') {
+    return { kind: 'read', verdict: 'allow', onBlocked, rule: 'default.read', reason: 'reads pass' }
+  }
+  if (query.system === 'net') {
+    return {
+      kind: query.kind,
+      verdict: 'block',
+      onBlocked,
+      rule: 'fence',
+      reason: `no integration knows this client${expired}`,
+    }
+  }
+  const why = query.kind === 'unknown' ? 'what cannot be told apart from a write is blocked' : 'writes are blocked'
+  return { kind: query.kind, verdict: 'block', onBlocked, rule: `default.${query.kind}`, reason: why + expired }
+}
+
+function ruled(query: PolicyQuery, name: string, rule: PolicyRule, onBlocked: 'simulate' | 'throw'): Ruling {
+  const kind = rule.effect ?? query.kind
+  const base = { kind, rule: name, onBlocked: rule.onBlocked ?? onBlocked, respond: rule.respond }
+  const stated = rule.owner === undefined ? rule.reason : `${rule.reason ?? 'no reason given'} (owner: ${rule.owner})`
+  switch (rule.verdict) {
+    case 'allow':
+    case 'loopback':
+    case 'block':
+      return { ...base, verdict: rule.verdict, reason: stated ?? `${rule.verdict} by rule` }
+    case 'forward':
+    case 'shadow':
+      if (kind === 'read') return { ...base, verdict: 'allow', reason: stated ?? 'reads pass' }
+      // The peer has to prove that it runs dry, and this version cannot ask it yet.
+      return { ...base, verdict: 'block', reason: `${rule.verdict} is not available in this version: blocked instead` }
+    default:
+      if (kind === 'read') return { ...base, verdict: 'allow', reason: stated ?? 'a read by rule' }
+      return { ...base, verdict: 'block', reason: stated ?? 'writes are blocked' }
+  }
+}
+
+function compileRule(rule: PolicyRule, name: string): CompiledRule {
+  const { system, action, ...fields } = rule.match
+  const tests = Object.entries(fields).flatMap(([field, pattern]) => {
+    if (pattern === undefined) return []
+    const matches = compilePattern(pattern, SEPARATOR[field] ?? '\0')
+    return [(query: PolicyQuery) => candidates(field, pattern, query).some(matches)]
+  })
+  const systemMatches = system === undefined ? undefined : compilePattern(system, '\0')
+  const actionMatches = action === undefined ? undefined : compilePattern(action, '\0')
+  return {
+    name,
+    rule,
+    matches: (query) =>
+      (systemMatches === undefined || systemMatches(query.system)) &&
+      (actionMatches === undefined || (query.action !== undefined && actionMatches(query.action))) &&
+      tests.every((test) => test(query)),
+  }
+}
+
+/** A host pattern with a port is compared with host:port; an unqualified relation with the bare table name. */
+function candidates(field: string, pattern: string, query: PolicyQuery): string[] {
+  const value = query.match[field]
+  if (value === undefined) return []
+  if (field === 'host') {
+    const port = query.match['port']
+    return /:\d+$/.test(pattern) && port !== undefined ? [`${value}:${port}`] : [value]
+  }
+  if (field === 'relation' && !pattern.includes('.')) return [value, value.slice(value.lastIndexOf('.') + 1)]
+  return [value]
+}
+
+function endOfDay(date: string): number {
+  return Date.parse(`${date}T23:59:59.999Z`)
+}
