@@ -1,6 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 
-/** Version of this copy of drytrace, from its own package.json. */
-export const VERSION: string = (
-  JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
-).version
+/** Version of this copy of drytrace, from its own package.json (a package may refer to itself by name). */
+export const VERSION: string = (createRequire(import.meta.url)('drytrace/package.json') as { version: string }).version

@@ -37,9 +37,10 @@ function fenceSockets(guard: Guard): void {
     }
     const error = refuse(guard, decision, endpoint)
     // As a real failing connect: asynchronous, through 'error'.
-    this.connecting = true
+    const socket = this as { connecting: boolean }
+    socket.connecting = true
     process.nextTick(() => {
-      this.connecting = false
+      socket.connecting = false
       this.destroy(error)
     })
     return this
@@ -48,8 +49,8 @@ function fenceSockets(guard: Guard): void {
 }
 
 function fenceDatagrams(guard: Guard): void {
-  const original = dgram.Socket.prototype.send as (...args: unknown[]) => void
-  function send(this: dgram.Socket, ...args: unknown[]): void {
+  const original = dgram.Socket.prototype.send as (...args: unknown[]) => unknown
+  function send(this: dgram.Socket, ...args: unknown[]): unknown {
     const run = guard.run()
     if (run === undefined || guard.permitted()) return Reflect.apply(original, this, args)
     const port = args.find((argument, index) => index > 0 && typeof argument === 'number')
@@ -63,6 +64,7 @@ function fenceDatagrams(guard: Guard): void {
     const error = refuse(guard, decision, endpoint)
     const callback = args.at(-1)
     if (typeof callback === 'function') process.nextTick(callback as (error: Error) => void, error)
+    return undefined
   }
   dgram.Socket.prototype.send = send as typeof dgram.Socket.prototype.send
 }

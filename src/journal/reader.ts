@@ -26,7 +26,7 @@ export interface IntegrityProblem {
   readonly message: string
 }
 
-/** One step of a reading: a record, or a problem met on the way to the next one. `process` names the writing process, `<pid>-<startMs>`. */
+/** One step of a reading: a record, or a problem met on the way to the next one. `process` names the writer, see {@link JournalFile}. */
 export type JournalItem =
   | { readonly process: string; readonly file: string; readonly record: JournalRecord }
   | { readonly process: string; readonly file: string; readonly problem: IntegrityProblem }
@@ -34,16 +34,15 @@ export type JournalItem =
 /** A journal file, by its name. */
 export interface JournalFile {
   readonly name: string
-  /** `<pid>-<startMs>`: the same for all files of one process. */
+  /** `<pid>-<startMs>`, or `<pid>t<thread>-<startMs>` for a worker thread: the same for all files of one writer. */
   readonly process: string
-  readonly pid: number
   /** Epoch milliseconds. */
   readonly startMs: number
   /** 0, then 1, 2, … for the files the writer rotated to. */
   readonly part: number
 }
 
-const FILE_NAME = /^((\d+)-(\d+))(?:\.(\d+))?\.jsonl$/
+const FILE_NAME = /^(\d+(?:t\d+)?-(\d+))(?:\.(\d+))?\.jsonl$/
 const CHUNK_BYTES = 1 << 20
 // A record is capped well below this by the writer; a longer line is not ours and must not fill the memory.
 const MAX_LINE_CHARS = 16 << 20
@@ -65,10 +64,10 @@ export function listJournalFiles(directory: string): JournalFile[] {
   for (const name of names) {
     const match = FILE_NAME.exec(name)
     if (match === null) continue
-    const [, process = '', pid, startMs, part = '0'] = match
-    files.push({ name, process, pid: Number(pid), startMs: Number(startMs), part: Number(part) })
+    const [, process = '', startMs, part = '0'] = match
+    files.push({ name, process, startMs: Number(startMs), part: Number(part) })
   }
-  return files.sort((a, b) => a.startMs - b.startMs || a.pid - b.pid || a.part - b.part)
+  return files.sort((a, b) => a.startMs - b.startMs || compare(a.process, b.process) || a.part - b.part)
 }
 
 /**
@@ -89,16 +88,20 @@ export function* readJournal(directory: string): Generator<JournalItem> {
 /** Reads a journal directory while it is being written. */
 export class JournalReader {
   readonly #directory: string
+  readonly #skip: ReadonlySet<string>
   readonly #processes = new Map<string, ProcessReader>()
 
-  constructor(directory: string) {
+  /** @param options.skip writers whose files are not to be read. */
+  constructor(directory: string, options: { readonly skip?: ReadonlySet<string> } = {}) {
     this.#directory = directory
+    this.#skip = options.skip ?? new Set()
   }
 
   /** What was appended since the last call, in files known and new. */
   *poll(): Generator<JournalItem> {
     const parts = Map.groupBy(listJournalFiles(this.#directory), (file) => file.process)
     for (const [process, files] of parts) {
+      if (this.#skip.has(process)) continue
       let reader = this.#processes.get(process)
       if (reader === undefined) {
         reader = new ProcessReader(this.#directory, process)
@@ -202,8 +205,20 @@ class ProcessReader {
     if (this.#rest.length <= MAX_LINE_CHARS) this.#rest += text.slice(start)
   }
 
-  *#check(line: string): Generator<JournalItem> {
-    const record = line.length > MAX_LINE_CHARS ? 'longer than any record' : parseRecord(line)
+  *#check(text: string): Generator<JournalItem> {
+    let line = text
+    let record = line.length > MAX_LINE_CHARS ? 'longer than any record' : parseRecord(line)
+    if (typeof record === 'string') {
+      // A write that failed half-way (full disk) leaves its head before the next whole record. A quote inside a
+      // record is always escaped, so the last `{"seq":` can only be the beginning of one.
+      const start = line.lastIndexOf('{"seq":')
+      const salvaged = start > 0 ? parseRecord(line.slice(start)) : undefined
+      if (typeof salvaged === 'object' && salvaged.seq === this.#nextSeq && salvaged.chain === this.#nextChain) {
+        yield this.#problem('torn', `line ${this.#line} begins with a record that was not written whole`)
+        line = line.slice(start)
+        record = salvaged
+      }
+    }
     if (typeof record === 'string') {
       yield this.#problem('malformed', `line ${this.#line} is not a journal record: ${record}`)
       this.#nextChain = undefined
@@ -244,6 +259,10 @@ class ProcessReader {
 function missingParts(process: string, from: number, to: number): string {
   const nameOf = (part: number) => (part === 0 ? `${process}.jsonl` : `${process}.${part}.jsonl`)
   return to - from === 1 ? `${nameOf(from)} is` : `${nameOf(from)} to ${nameOf(to - 1)} are`
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
 }
 
 function sha256(text: string): string {

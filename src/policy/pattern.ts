@@ -7,13 +7,13 @@ export function compilePattern(pattern: string, separator: string): (value: stri
   const alternatives = pattern.split('|').map((alternative) => {
     const source = alternative
       .split(/(\*\*|\*)/)
-      .map((part) => (part === '**' ? '.*' : part === '*' ? `[^${escape(separator)}]*` : escape(part)))
+      .map((part) => (part === '**' ? '.*' : part === '*' ? `[^${quote(separator)}]*` : quote(part)))
       .join('')
     return new RegExp(`^${source}$`, 'is')
   })
   return (value) => alternatives.some((alternative) => alternative.test(value))
 }
 
-function escape(text: string): string {
+function quote(text: string): string {
   return text.replace(/[.*+?^${}()|[\]\\/-]/g, '\\$&')
 }

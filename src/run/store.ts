@@ -45,7 +45,8 @@ function create(): Shared {
 }
 
 const globals = globalThis as { [KEY]?: Shared }
-export const shared: Shared = (globals[KEY] ??= create())
+globals[KEY] ??= create()
+export const shared: Shared = globals[KEY]
 
 const runOfBaggage = new WeakMap<Baggage, Run>()
 

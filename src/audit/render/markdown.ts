@@ -1,0 +1,119 @@
+import type { Report } from '../report.js'
+import { decisionViews, headline, letThrough, problemCounts, readCounts, runFacts } from './summary.js'
+import { count } from './text.js'
+import { type ChangeLine, cutValue } from './values.js'
+import { type EffectView, effectViews } from './view.js'
+
+/** Characters of one line in a fence; wider ones scroll. */
+const WIDTH = 120
+
+export interface MarkdownOptions {
+  /** How many effects to show; 200 when left out, for the size limits of comments. The numbers always cover all. */
+  readonly limit?: number
+}
+
+/** The report for a pull request, an issue or a chat that renders Markdown. */
+export function renderMarkdown(report: Report, { limit = 200 }: MarkdownOptions = {}): string {
+  const { word, text, meaning } = headline(report)
+  const blocks = [`## ${word}: ${text}`]
+  if (meaning !== undefined) blocks.push(meaning)
+  blocks.push(
+    runFacts(report)
+      .map(({ name, value }) => `- ${name}: ${code(value)}`)
+      .join('\n'),
+  )
+
+  const { shown, left } = effectViews(report, limit)
+  if (shown.length > 0) blocks.push('### Writes', ...shown.map(effect))
+  if (left > 0) blocks.push(`… and ${count(left, 'more write')}: \`--json\` has them all.`)
+
+  const rules = letThrough(report)
+  if (rules.length > 0) {
+    const lines = rules.map(
+      ({ rule, times, objects }) => `- ${code(rule)}: ${count(times, 'write')}, ${objects.map(code).join(', ')}`,
+    )
+    blocks.push('### Let through by policy', lines.join('\n'))
+  }
+  const problems = problemCounts(report)
+  if (problems.length > 0) {
+    const lines = problems.map(
+      ({ kind, message, times }) => `- **${kind}** ${code(message)}${times > 1 ? ` x${times}` : ''}`,
+    )
+    blocks.push('### Problems', lines.join('\n'))
+  }
+  const decisions = decisionViews(report)
+  if (decisions.length > 0) {
+    const lines = decisions.map(
+      ({ offset, text: what, repeats }) => `- ${offset} ${code(what)}${repeats > 1 ? ` x${repeats}` : ''}`,
+    )
+    blocks.push('### Decisions', lines.join('\n'))
+  }
+  const { total, byTarget } = readCounts(report)
+  if (total > 0) blocks.push('### Reads', `${total}: ${byTarget.map(code).join(', ')}`)
+
+  const { hooks, gaps, policyHash } = report.attestation
+  blocks.push(
+    '### Guarded by',
+    [
+      `- hooks: ${hooks.length === 0 ? 'none' : hooks.map(code).join(', ')}`,
+      `- gaps: ${gaps.length === 0 ? 'none' : gaps.map(code).join(', ')}`,
+      `- policy: ${policyHash === null ? 'not recorded' : `sha256 ${code(policyHash)}`}`,
+    ].join('\n'),
+  )
+  return `${blocks.join('\n\n')}\n`
+}
+
+function effect(view: EffectView): string {
+  const { number, repeats, offset, action, object, tags, mark, rows, more, payload, notes } = view
+  const numbers = repeats === 1 ? String(number) : `${number}-${number + repeats - 1}`
+  const after = [
+    ...tags.map(code),
+    ...(repeats > 1 ? [`x${repeats}`] : []),
+    ...(mark === undefined ? [] : [`**${mark}**`]),
+  ]
+  // The number is bold, not a list marker: Markdown would count by itself.
+  const title = [`**${numbers}**`, offset, `${action} ${code(object)}`, ...after].join(' ')
+
+  const lines: string[] = []
+  for (const row of rows) {
+    if (row.title !== undefined) lines.push(`  ${row.title}`)
+    for (const change of row.changes) lines.push(...changed(change))
+  }
+  if (more !== undefined) lines.push(`  … ${more}`)
+  if (payload !== undefined) {
+    lines.push(`  ${payload.title}`)
+    for (const { name, value } of payload.fields) {
+      lines.push(`    ${name === undefined ? '' : `${name}: `}${cutValue(value, WIDTH)}`)
+    }
+    if (payload.more !== undefined) lines.push(`    … ${payload.more}`)
+  }
+  const parts = [title]
+  if (lines.length > 0) parts.push(fence(lines))
+  if (notes.length > 0) parts.push(notes.map((note) => `- ${code(note)}`).join('\n'))
+  return parts.join('\n\n')
+}
+
+/** As git writes it: `~` has no colour in a diff fence. */
+function changed({ field, before, after }: ChangeLine): string[] {
+  return [
+    ...(before === undefined ? [] : [`- ${field}: ${cutValue(before, WIDTH)}`]),
+    ...(after === undefined ? [] : [`+ ${field}: ${cutValue(after, WIDTH)}`]),
+  ]
+}
+
+/** Longer than any run of backticks inside, so that data cannot end it. */
+function fence(lines: readonly string[]): string {
+  const marks = '`'.repeat(Math.max(3, longestRun(lines.join('\n')) + 1))
+  return `${marks}diff\n${lines.join('\n')}\n${marks}`
+}
+
+/** A code span: nothing in it is Markdown, HTML or a mention. */
+function code(text: string): string {
+  const marks = '`'.repeat(longestRun(text) + 1)
+  const pad = text.startsWith('`') || text.endsWith('`') ? ' ' : ''
+  return `${marks}${pad}${text}${pad}${marks}`
+}
+
+function longestRun(text: string): number {
+  return Math.max(0, ...(text.match(/`+/g) ?? []).map((run) => run.length))
+}

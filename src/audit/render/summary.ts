@@ -1,0 +1,126 @@
+import type { Report } from '../report.js'
+import { isFenceRefusal } from '../run-facts.js'
+import { count, duration, offset, safe } from './text.js'
+import { actionAndObject } from './view.js'
+
+/** The verdict in one line with its numbers, and what it means where that needs saying. */
+export function headline(report: Report): {
+  readonly word: string
+  readonly text: string
+  readonly meaning: string | undefined
+} {
+  const { totals, effects, run } = report
+  const refused = effects.filter((effect) => isFenceRefusal(effect) && effect.outcome === 'blocked').length
+  const parts: string[] = []
+  if (totals.unblocked > 0) parts.push(`${count(totals.unblocked, 'write')} NOT blocked`)
+  parts.push(`${count(totals.blocked - refused, 'write')} blocked`)
+  if (totals.failed > 0) parts.push(`${totals.failed} stopped by a guard failure`)
+  if (refused > 0) parts.push(`${count(refused, 'raw connection')} refused`)
+  if (totals.forwarded > 0) parts.push(`${totals.forwarded} forwarded dry`)
+  if (totals.allowedWrites > 0) parts.push(`${totals.allowedWrites} let through by policy`)
+  if (totals.allowedWrites + totals.unblocked === 0) {
+    parts.push(totals.forwarded === 0 ? '0 left the process' : '0 left the run')
+  }
+  const attempted = totals.blocked + totals.failed + totals.forwarded + totals.allowedWrites + totals.unblocked
+  const text = attempted === 0 ? `no write was attempted, ${count(totals.reads, 'read')} passed` : parts.join(', ')
+  switch (run.verdict) {
+    case 'clean':
+      return { word: 'CLEAN', text, meaning: undefined }
+    case 'unblocked':
+      return { word: 'UNBLOCKED', text, meaning: 'A write left the process that nobody decided on.' }
+    case 'guard_failed':
+      return {
+        word: 'GUARD FAILED',
+        text,
+        meaning: 'The guard met an error of its own. What it could not judge was not executed.',
+      }
+    case 'incomplete':
+      return {
+        word: 'INCOMPLETE',
+        text,
+        meaning:
+          refused > 0
+            ? 'What the refused connections would have done is not known, so this is not the whole plan.'
+            : 'The audit trail is not whole, so this may not be everything: see Problems.',
+      }
+  }
+}
+
+/** `14 reads: 12 postgresql public.customers, 2 http crm.example`, most frequent first. */
+export function readCounts(report: Report): { readonly total: number; readonly byTarget: readonly string[] } {
+  const counts = new Map<string, number>()
+  let total = 0
+  for (const effect of report.effects) {
+    if (effect.effect !== 'read' || effect.outcome !== 'allowed') continue
+    total += 1
+    const name = safe(`${effect.system} ${effect.target}`)
+    counts.set(name, (counts.get(name) ?? 0) + 1)
+  }
+  const byTarget = [...counts].sort((a, b) => b[1] - a[1]).map(([name, times]) => `${times} ${name}`)
+  return { total, byTarget }
+}
+
+/** Writes that were let through, by the rule that did it. */
+export function letThrough(
+  report: Report,
+): { readonly rule: string; readonly times: number; readonly objects: readonly string[] }[] {
+  const writes = report.effects.filter(({ effect, outcome }) => effect !== 'read' && outcome === 'allowed')
+  const rules = Map.groupBy(writes, ({ rule, reason }) => safe(`rule ${rule}: ${reason}`))
+  return [...rules].map(([rule, effects]) => {
+    const objects = new Set(effects.map(actionAndObject).map(({ action, object }) => `${action} ${object}`))
+    return { rule, times: effects.length, objects: [...objects] }
+  })
+}
+
+/** Problems told once each, with how often. */
+export function problemCounts(
+  report: Report,
+): { readonly kind: string; readonly message: string; readonly times: number }[] {
+  const groups = Map.groupBy(report.problems, ({ kind, message }) => `${kind}\n${message}`)
+  return [...groups.values()].map((problems) => {
+    const { kind, message } = problems[0]!
+    return { kind: kind.replaceAll('_', ' '), message: safe(message), times: problems.length }
+  })
+}
+
+/** Who ran, when, for how long. */
+export function runFacts(report: Report): { readonly name: string; readonly value: string }[] {
+  const { run } = report
+  const took =
+    run.endedAt === null
+      ? 'no end recorded'
+      : `took ${duration(Math.max(0, Date.parse(run.endedAt) - Date.parse(run.startedAt)))}`
+  const started = `${run.startedAt.slice(0, 10)} ${run.startedAt.slice(11, 23)} UTC`
+  const facts = [
+    { name: 'run', value: safe(run.id) },
+    { name: 'entry', value: safe(run.service.length === 0 ? run.entry : `${run.entry}, ${run.service.join(', ')}`) },
+    { name: 'started', value: `${started}, ${took}` },
+  ]
+  if (run.traceIds.length > 0) {
+    const [first = '', second, ...rest] = run.traceIds
+    const more = rest.length === 0 ? '' : ` and ${rest.length} more`
+    facts.push({ name: 'trace', value: safe(second === undefined ? first : `${first} ${second}${more}`) })
+  }
+  return facts
+}
+
+/** Decisions with identical neighbours told once. */
+export function decisionViews(
+  report: Report,
+): { readonly offset: string; readonly text: string; readonly repeats: number }[] {
+  const views: { offset: string; text: string; repeats: number }[] = []
+  for (const decision of report.decisions) {
+    const prompt =
+      decision.promptName === null
+        ? ''
+        : `prompt ${decision.promptName}${decision.promptVersion === null ? '' : ` ${decision.promptVersion}`}`
+    const text = safe(
+      [decision.kind, decision.name, decision.model ?? '', prompt].filter((part) => part !== '').join('  '),
+    )
+    const since = offset(Math.max(0, Date.parse(decision.at) - Date.parse(report.run.startedAt)))
+    const last = views.at(-1)
+    if (last?.text === text) last.repeats += 1
+    else views.push({ offset: since, text, repeats: 1 })
+  }
+  return views
+}

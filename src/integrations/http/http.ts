@@ -1,0 +1,213 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { subscribe } from 'node:diagnostics_channel'
+import http from 'node:http'
+import https from 'node:https'
+import { syncBuiltinESMExports } from 'node:module'
+import { carryFlag, type HeaderBag } from '../../carriers/outgoing.js'
+import { DryTraceError } from '../../errors.js'
+import type { Decision, Guard, Hook } from '../../guard/guard.js'
+import type { Integration } from '../integration.js'
+import { type AgentOptions, injectView, type RequestInternals } from './agent-view.js'
+import { classifyHttp, type HttpCall } from './http-effect.js'
+import { tapRequest } from './model-call.js'
+import { answerBlocked } from './responder.js'
+import { SimulatedSocket, SimulatedTlsSocket } from './simulated-socket.js'
+import { isTelemetryExport } from './telemetry-export.js'
+
+const HOOK: Hook = { name: 'http', version: process.versions.node }
+
+interface AgentPrototype {
+  addRequest(request: RequestInternals, options: AgentOptions | string, port?: unknown, localAddress?: unknown): void
+  createSocket(request: RequestInternals, options: object, callback: unknown): void
+}
+
+/** `node:http` and `node:https`, whoever calls them and with whatever agent. */
+export const httpIntegration: Integration<HttpCall> = {
+  name: 'http',
+  system: 'http',
+  versions: '*',
+  targets: [{ file: 'node:http', patch: (_, guard) => armHttp(guard) }],
+  classify: classifyHttp,
+  simulate: () => ({ status: 200, headers: { 'content-type': 'application/json' }, body: '{}' }),
+  docs: '`http.request`, `http.get`, `https.*` and every client on top of them, with every kind of agent.',
+}
+
+function armHttp(guard: Guard): void {
+  const decided = new WeakMap<object, Decision | 'exempt'>()
+  const route = (request: RequestInternals, options: AgentOptions, proceed: () => void): void => {
+    const run = guard.run()
+    if (run === undefined) return proceed()
+    const call = callOf(request, options)
+    if (isTelemetryExport(call)) {
+      decided.set(request, 'exempt')
+      return guard.permit('telemetry export', proceed)
+    }
+    if (call.method === 'CONNECT' && guard.permitted()) return proceed()
+    const decision = guard.decide(run, HOOK, () => classifyHttp(call))
+    decided.set(request, decision)
+    if (decision.verdict === 'allow') return allow(guard, decision, request, call, proceed)
+    if (decision.error !== undefined || call.method === 'CONNECT')
+      return request.onSocket(null, refusal(guard, decision))
+    simulate(guard, decision, request, call, options)
+  }
+
+  for (const [module, agent] of [
+    [http, () => http.globalAgent],
+    [https, () => https.globalAgent],
+  ] as const) {
+    for (const name of ['request', 'get'] as const) wrapFunction(module, name, guard, agent as never, route)
+  }
+  wrapConstructor(guard, route)
+  wrapAgent(guard, decided, route)
+  failUnseen(guard, decided)
+  syncBuiltinESMExports()
+}
+
+function allow(guard: Guard, decision: Decision, request: RequestInternals, call: HttpCall, proceed: () => void): void {
+  try {
+    guard.record(decision)
+  } catch (error) {
+    return request.onSocket(null, error as Error)
+  }
+  carryFlag(headersOf(request), decision.run, guard.forwards(call.host))
+  tapRequest(guard, decision, request, call)
+  const caller = AsyncLocalStorage.snapshot()
+  guard.permit('http', (permit) => {
+    // The connection may outlive this request; what the caller sees runs in the caller's context again.
+    const { onSocket } = request
+    request.onSocket = (...args) => {
+      request.onSocket = onSocket
+      permit.open = false
+      return caller(() => Reflect.apply(onSocket, request, args))
+    }
+    proceed()
+  })
+}
+
+function simulate(
+  guard: Guard,
+  decision: Decision,
+  request: RequestInternals,
+  call: HttpCall,
+  options: AgentOptions,
+): void {
+  const { respond, closed } = answerBlocked(guard, () => decision)
+  const endpoint = { host: call.host, ...(options.servername ? { servername: options.servername } : {}) }
+  const socket = call.protocol === 'https:' ? new SimulatedTlsSocket(endpoint, respond) : new SimulatedSocket(respond)
+  socket.once('close', closed)
+  // An agent would pool it; this one ends with its request.
+  socket.once('free', () => socket.destroy())
+  // What the agent or net.connect would have done.
+  const timeout = request.timeout ?? (request.agent as { options?: { timeout?: number } } | undefined)?.options?.timeout
+  if (timeout !== undefined) socket.setTimeout(timeout)
+  request.onSocket(socket)
+}
+
+function refusal(guard: Guard, decision: Decision): Error {
+  try {
+    guard.record(decision)
+  } catch (error) {
+    return error as Error
+  }
+  const { summary } = decision.effect
+  return decision.error ?? new DryTraceError('DRY_BLOCKED', `dry run: ${summary} was blocked and cannot be simulated`)
+}
+
+type AnyFunction = (...args: unknown[]) => unknown
+
+function wrapFunction(
+  module: typeof http | typeof https,
+  name: 'request' | 'get',
+  guard: Guard,
+  agent: Parameters<typeof injectView>[1],
+  route: Parameters<typeof injectView>[2],
+): void {
+  const original = module[name] as AnyFunction
+  const wrapped: AnyFunction = function (this: unknown, ...args) {
+    return Reflect.apply(original, this, guard.run() === undefined ? args : injectView(args, agent, route))
+  }
+  // Names, lengths and custom promisifiers are part of a function's public face.
+  Object.defineProperties(wrapped, Object.getOwnPropertyDescriptors(original))
+  ;(module as Record<string, unknown>)[name] = wrapped
+}
+
+function wrapConstructor(guard: Guard, route: Parameters<typeof injectView>[2]): void {
+  const view = (args: unknown[]) =>
+    guard.run() === undefined ? args : injectView(args, () => http.globalAgent as never, route)
+  const Original = http.ClientRequest
+  ;(http as { ClientRequest: unknown }).ClientRequest = new Proxy(Original, {
+    construct: (target, args, newTarget) => Reflect.construct(target, view(args), newTarget) as object,
+    apply: (target, self, args) => Reflect.apply(target as never, self, view(args)),
+  })
+}
+
+/** Second layer: an `http.request` captured before us still ends in `Agent.prototype.addRequest`. */
+function wrapAgent(
+  guard: Guard,
+  decided: WeakMap<object, Decision | 'exempt'>,
+  route: Parameters<typeof injectView>[2],
+): void {
+  const prototype = http.Agent.prototype as unknown as AgentPrototype
+  const { addRequest, createSocket } = prototype
+  prototype.addRequest = function (request, options, port, localAddress) {
+    if (guard.run() === undefined || decided.has(request)) {
+      return Reflect.apply(addRequest, this, [request, options, port, localAddress])
+    }
+    // The legacy signature: host, port and local address as arguments.
+    const full = typeof options === 'string' || !options ? { host: options, port, localAddress } : options
+    route(request, full as AgentOptions, () => Reflect.apply(addRequest, this, [request, full]))
+  }
+  // A request that waited for a free socket is connected from the context of whoever freed it.
+  prototype.createSocket = function (request, options, callback) {
+    const decision = decided.get(request)
+    const create = () => Reflect.apply(createSocket, this, [request, options, callback])
+    if (decision === undefined) return create()
+    return decision === 'exempt' || decision.verdict === 'allow' ? guard.permit('http', create) : create()
+  }
+}
+
+/** Calls that met no wrapper (a captured function with an agent of its own) are published before a byte is flushed; they can only be failed. */
+function failUnseen(guard: Guard, decided: WeakMap<object, Decision | 'exempt'>): void {
+  subscribe('http.client.request.created', (message) => {
+    const run = guard.run()
+    const { request } = message as { request: RequestInternals }
+    if (run === undefined || decided.has(request)) return
+    const call = callOf(request, {})
+    if (isTelemetryExport(call)) return
+    const decision = guard.decide(run, HOOK, () => classifyHttp(call))
+    decided.set(request, decision)
+    if (decision.verdict === 'allow') {
+      guard.record(decision)
+      return
+    }
+    request.destroy(refusal(guard, decision))
+  })
+}
+
+function callOf(request: RequestInternals, options: AgentOptions): HttpCall {
+  const protocol = request.protocol === 'https:' ? 'https:' : 'http:'
+  const host = options.socketPath ?? request.host
+  return {
+    protocol,
+    host,
+    port: Number(options.port) || (protocol === 'https:' ? 443 : 80),
+    method: request.method,
+    path: request.path,
+    // Headers given as an array are already serialised: getHeader does not see them.
+    upgrade: request.getHeader('upgrade') !== undefined || /\r\nupgrade:/i.test(request._header ?? ''),
+  }
+}
+
+/** Headers of a request that is not flushed yet; those given as an array are out of reach and hold no carriers of ours. */
+function headersOf(request: RequestInternals): HeaderBag {
+  const fixed = () => request.headersSent || Boolean(request._header)
+  return {
+    get: (name) => request.getHeader(name)?.toString(),
+    set: (name, value) => {
+      if (!fixed()) request.setHeader(name, value)
+    },
+    remove: (name) => {
+      if (!fixed()) request.removeHeader(name)
+    },
+  }
+}

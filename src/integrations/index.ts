@@ -1,0 +1,6 @@
+import { httpIntegration } from './http/http.js'
+import type { Integration } from './integration.js'
+import { undiciIntegration } from './undici/undici.js'
+
+/** Every client library that is met. A new one is a folder beside these and a line here. */
+export const integrations: readonly Integration[] = [httpIntegration, undiciIntegration] as readonly Integration[]

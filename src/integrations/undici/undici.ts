@@ -1,0 +1,271 @@
+import { subscribe } from 'node:diagnostics_channel'
+import { carryFlag, withoutInjection } from '../../carriers/outgoing.js'
+import { DryTraceError } from '../../errors.js'
+import type { Decision, Guard, Hook } from '../../guard/guard.js'
+import { expectLibrarySpan } from '../../guard/library-span.js'
+import { shared } from '../../run/store.js'
+import { classifyHttp, type HttpCall } from '../http/http-effect.js'
+import { answerBlocked } from '../http/responder.js'
+import { SimulatedSocket, SimulatedTlsSocket } from '../http/simulated-socket.js'
+import { isTelemetryExport } from '../http/telemetry-export.js'
+import type { Integration } from '../integration.js'
+import { type DispatchOptions, type Handler, headerBag, inCallersContext, tapModelCall } from './dispatch.js'
+
+/** The class every copy of undici exports; all of its clients share one base prototype. */
+type AgentClass = new (options: object) => Dispatcher
+
+interface Dispatcher {
+  dispatch(options: DispatchOptions, handler: Handler): boolean
+  close(): Promise<void>
+  on(event: string, listener: () => void): void
+  readonly destroyed?: boolean
+  readonly closed?: boolean
+}
+
+/** Carries the decision on our own copy of the options, through Agent -> Pool -> Client and through spreads. */
+const DECISION = Symbol('drytrace.decision')
+const PATCHED = Symbol.for('drytrace.undici.patched')
+const GLOBAL_DISPATCHERS = [Symbol.for('undici.globalDispatcher.2'), Symbol.for('undici.globalDispatcher.1')]
+const ignore = () => {}
+
+/**
+ * `fetch`, `request`, `stream`, `pipeline`, every client, pool and proxy
+ * agent, `WebSocket` and `EventSource` of one copy of undici end in
+ * `DispatcherBase.prototype.dispatch` of that copy.
+ */
+export const undiciIntegration: Integration<HttpCall> = {
+  name: 'undici',
+  system: 'http',
+  versions: '>=6 <9',
+  targets: [
+    { file: 'node:undici', patch: (_, guard) => armBuiltin(guard) },
+    {
+      file: 'undici/lib/dispatcher/agent.js',
+      patch: (exports, guard, copy) =>
+        patchCopy(exports as AgentClass, guard, { name: 'undici', version: copy.version }),
+    },
+  ],
+  classify: classifyHttp,
+  simulate: () => ({ status: 200, headers: { 'content-type': 'application/json' }, body: '{}' }),
+  docs: 'Global `fetch`, `WebSocket`, `EventSource`, and every API of the npm package, versions 6 to 8.',
+}
+
+/**
+ * Node's own copy is loaded lazily, and the first copy loaded owns the global
+ * dispatcher. Loading it at preload would decide that for the application, so
+ * it is patched at the first dry run.
+ */
+function armBuiltin(guard: Guard): void {
+  let armed = false
+  shared.startListeners.add(() => {
+    if (armed) return
+    armed = true
+    void globalThis.Response // loads the built-in copy, if nobody has yet
+    for (const key of GLOBAL_DISPATCHERS) {
+      const dispatcher = (globalThis as Record<symbol, unknown>)[key] as object | undefined
+      if (dispatcher !== undefined) {
+        patchCopy(dispatcher.constructor as AgentClass, guard, {
+          name: 'undici',
+          version: process.versions['undici'] ?? null,
+        })
+      }
+    }
+    failUnseen(guard)
+  })
+}
+
+/** `Agent.prototype` -> `DispatcherBase.prototype`, the first that owns `dispatch`. */
+function patchCopy(Agent: AgentClass, guard: Guard, hook: Hook): void {
+  let base = Agent.prototype as (Dispatcher & { [PATCHED]?: true }) | null
+  while (base !== null && !Object.hasOwn(base, 'dispatch')) base = Object.getPrototypeOf(base)
+  if (base === null) throw new Error('undici: no dispatch on the prototype chain of Agent')
+  if (base[PATCHED] === true) return
+  const original = base.dispatch
+  Object.defineProperty(base, PATCHED, { value: true })
+  Object.defineProperty(base, 'dispatch', {
+    configurable: true,
+    writable: true,
+    enumerable: false,
+    value: function dispatch(this: Dispatcher, options: DispatchOptions, handler: Handler) {
+      if (guard.run() === undefined) return Reflect.apply(original, this, [options, handler])
+      const proceed = (to: DispatchOptions, as: Handler = handler) => Reflect.apply(original, this, [to, as]) as boolean
+      return dryDispatch({ guard, hook, Agent, dispatcher: this, options, handler, proceed })
+    },
+  })
+}
+
+interface Dispatch {
+  readonly guard: Guard
+  readonly hook: Hook
+  readonly Agent: AgentClass
+  readonly dispatcher: Dispatcher
+  readonly options: DispatchOptions
+  readonly handler: Handler
+  readonly proceed: (options: DispatchOptions, handler?: Handler) => boolean
+}
+
+type Stamp = Decision | 'exempt'
+type StampedOptions = DispatchOptions & { [DECISION]?: Stamp }
+
+let inside = 0
+
+function dryDispatch(dispatch: Dispatch): boolean {
+  inside += 1
+  try {
+    return decideDispatch(dispatch)
+  } finally {
+    inside -= 1
+  }
+}
+
+function decideDispatch(dispatch: Dispatch): boolean {
+  const { guard, hook, dispatcher, options, handler, proceed } = dispatch
+  const run = guard.run()
+  const stamped = (options as StampedOptions | undefined)?.[DECISION]
+  if (stamped !== undefined) {
+    return stamped === 'exempt' || stamped.verdict === 'allow'
+      ? guard.permit('undici', () => proceed(options))
+      : proceed(options)
+  }
+  // Invalid arguments and closed clients get undici's own errors.
+  if (run === undefined || !isValid(options, handler) || dispatcher.destroyed || dispatcher.closed)
+    return proceed(options)
+  const call = callOf(dispatcher, options)
+  if (call === undefined) return proceed(options)
+  if (isTelemetryExport(call)) {
+    return guard.permit('telemetry export', () => proceed(stamp(options, 'exempt')))
+  }
+  // The CONNECT of a proxy for a call that was allowed.
+  if (call.method === 'CONNECT' && guard.permitted()) return proceed(options)
+  const decision = guard.decide(run, hook, () => classifyHttp(call))
+  try {
+    if (decision.verdict === 'allow') return allow(dispatch, decision, call)
+    if (decision.error !== undefined || call.method === 'CONNECT') throw refusal(guard, decision)
+    return simulate(dispatch, decision, call)
+  } catch (error) {
+    queueMicrotask(() => failHandler(handler, error as Error))
+    return true
+  }
+}
+
+function allow({ guard, options, handler, proceed }: Dispatch, decision: Decision, call: HttpCall): boolean {
+  const tell = guard.forwards(call.host)
+  guard.record(decision)
+  const copy = stamp(options, decision)
+  carryFlag(headerBag(copy), decision.run, tell)
+  const tapped = tapModelCall(guard, decision, call, copy, handler)
+  // undici calls handlers from the socket's context, which is that of whoever opened the connection.
+  const bound = inCallersContext(tapped, decision.run)
+  const send = () => guard.permit('undici', () => proceed(copy, bound))
+  return tell ? send() : withoutInjection(send)
+}
+
+/** Genuine undici does everything on a throw-away agent of the same copy; only the socket is ours. */
+function simulate({ guard, Agent, options, handler }: Dispatch, decision: Decision, call: HttpCall): boolean {
+  const secure = call.protocol === 'https:'
+  let mine = decision
+  const { respond, closed } = answerBlocked(guard, () => mine)
+  const agent = new Agent({
+    pipelining: 1,
+    connect(_: unknown, callback: (error: Error | null, socket: unknown) => void) {
+      const socket = secure ? new SimulatedTlsSocket({ host: call.host }, respond) : new SimulatedSocket(respond)
+      socket.once(secure ? 'secureConnect' : 'connect', () => callback(null, socket))
+      socket.once('close', closed)
+      socket.once('error', ignore)
+    },
+  })
+  agent.on('connectionError', ignore)
+  const copy = stamp(options, decision)
+  copy.origin = `${call.protocol}//${authorityOf(call)}`
+  try {
+    // undici's instrumentation starts its span inside dispatch, after the decision.
+    const { result, span } = expectLibrarySpan('undici', () => withoutInjection(() => agent.dispatch(copy, handler)))
+    if (span !== undefined) mine = { ...decision, librarySpan: span }
+    return result
+  } finally {
+    agent.close().catch(ignore)
+  }
+}
+
+/** Copies no loader hook saw (bundles) publish here, synchronously, before the request is queued; it can only be failed. */
+function failUnseen(guard: Guard): void {
+  subscribe('undici:request:create', (message) => {
+    const run = guard.run()
+    if (run === undefined || inside > 0) return
+    const { request } = message as {
+      request: { origin: unknown; method: string; path: string; upgrade?: unknown } & Handler
+    }
+    const call = parseCall(String(request.origin), request)
+    if (call === undefined || isTelemetryExport(call)) return
+    const decision = guard.decide(run, { name: 'undici', version: null }, () => classifyHttp(call))
+    if (decision.verdict === 'allow') guard.record(decision)
+    else failRequest(request, refusal(guard, decision))
+  })
+}
+
+/** Never on the caller's own object: it may be used again, for another call. */
+function stamp(options: DispatchOptions, value: Stamp): DispatchOptions {
+  return Object.assign(Object.create(Object.getPrototypeOf(options)), options, { [DECISION]: value })
+}
+
+function refusal(guard: Guard, decision: Decision): Error {
+  try {
+    guard.record(decision)
+  } catch (error) {
+    return error as Error
+  }
+  const { summary } = decision.effect
+  return decision.error ?? new DryTraceError('DRY_BLOCKED', `dry run: ${summary} was blocked and cannot be simulated`)
+}
+
+/** undici 8 has `onResponseError`, 6 has `onError`, 7 both. */
+function failHandler(handler: Handler, error: Error): void {
+  if (typeof handler['onResponseError'] === 'function') handler['onResponseError'](null, error)
+  else handler['onError']?.(error)
+}
+
+/** The same on a request, which knows its own controller. */
+function failRequest(request: Handler, error: Error): void {
+  if (typeof request['onResponseError'] === 'function') request['onResponseError'](error)
+  else request['onError']?.(error)
+}
+
+function isValid(options: unknown, handler: unknown): boolean {
+  return typeof options === 'object' && options !== null && typeof handler === 'object' && handler !== null
+}
+
+function callOf(dispatcher: Dispatcher, options: DispatchOptions): HttpCall | undefined {
+  const origin = options.origin ?? ownOrigin(dispatcher)
+  return origin === undefined ? undefined : parseCall(String(origin), options)
+}
+
+function parseCall(
+  origin: string,
+  { method, path, upgrade }: { method?: string; path?: string; upgrade?: unknown },
+): HttpCall | undefined {
+  const url = URL.parse(origin)
+  if (url === null) return undefined
+  const secure = url.protocol === 'https:' || url.protocol === 'wss:'
+  return {
+    protocol: secure ? 'https:' : 'http:',
+    host: url.hostname.replace(/^\[|\]$/g, ''),
+    port: Number(url.port) || (secure ? 443 : 80),
+    method: (method ?? 'GET').toUpperCase(),
+    path: path ?? '/',
+    upgrade: Boolean(upgrade),
+  }
+}
+
+/** A Client or Pool is bound to one origin, kept under a symbol that each copy makes anew. */
+function ownOrigin(dispatcher: object): string | undefined {
+  for (let object: object | null = dispatcher; object !== null; object = Object.getPrototypeOf(object)) {
+    const key = Object.getOwnPropertySymbols(object).find(({ description }) => description === 'url')
+    const url = key === undefined ? undefined : (dispatcher as Record<symbol, URL | undefined>)[key]
+    if (url?.origin !== undefined) return url.origin
+  }
+  return undefined
+}
+
+function authorityOf({ host, port }: HttpCall): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`
+}

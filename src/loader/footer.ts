@@ -1,0 +1,81 @@
+import module from 'node:module'
+import { fileURLToPath } from 'node:url'
+import { type Manifest, type ManifestEntry, packageRootOf } from './manifest.js'
+
+/**
+ * A one-line footer is appended to the library files we meet. It runs at the
+ * end of the module's own evaluation, before any other hook sees the exports,
+ * so our wrapper is inside every other wrapper, whoever came first. Line
+ * numbers do not move and nothing is parsed.
+ */
+const SENTINEL = '/*drytrace*/'
+const PATCH_KEY = 'drytrace.patch'
+
+/** What the footer calls. */
+export type PatchFile = (
+  entry: ManifestEntry,
+  file: string,
+  bindings: unknown,
+  replace: ((value: unknown) => void) | undefined,
+) => void
+
+/** Which of the two hooks saw the probe. */
+export interface LoaderProof {
+  load: boolean
+  compile: boolean
+}
+
+interface CompilableModule {
+  _compile(content: string, filename: string, ...rest: unknown[]): unknown
+}
+
+export function installFooters(manifest: Manifest, patch: PatchFile): LoaderProof {
+  const proof: LoaderProof = { load: false, compile: false }
+  Object.defineProperty(globalThis, Symbol.for(PATCH_KEY), {
+    value(id: number, file: string, bindings: unknown, replace?: (value: unknown) => void) {
+      const entry = manifest.entries[id]
+      if (entry !== undefined) patch(entry, file, bindings, replace)
+    },
+  })
+
+  const find = (filename: string): ManifestEntry | undefined =>
+    manifest.candidates(filename).find((entry) => packageRootOf(entry, filename) !== undefined)
+
+  module.registerHooks({
+    load(url, context, nextLoad) {
+      const result = nextLoad(url, context)
+      const location = url.split('?', 1)[0] ?? url
+      if (result.source == null || !location.startsWith('file:')) return result
+      const filename = fileURLToPath(location)
+      const entry = find(filename)
+      if (entry === undefined) return result
+      if (entry.probe !== undefined) proof.load = true
+      return { ...result, source: append(textOf(result.source), entry, result.format === 'module') }
+    },
+  })
+
+  // Transpilers of CommonJS (tsx and its like) replace Module._extensions and never reach the load hook.
+  const prototype = module.Module.prototype as unknown as CompilableModule
+  const compile = prototype._compile
+  prototype._compile = function _compile(content, filename, ...rest) {
+    const entry = find(filename)
+    if (entry === undefined) return Reflect.apply(compile, this, [content, filename, ...rest])
+    if (entry.probe !== undefined) proof.compile = true
+    return Reflect.apply(compile, this, [append(content, entry, false), filename, ...rest])
+  }
+  return proof
+}
+
+function append(source: string, entry: ManifestEntry, esm: boolean): string {
+  if (source.includes(SENTINEL)) return source
+  const call = `globalThis[Symbol.for(${JSON.stringify(PATCH_KEY)})]`
+  const args = esm
+    ? `${entry.id},import.meta.filename,{${(entry.target.bindings ?? []).join(',')}}`
+    : `${entry.id},__filename,module.exports,(value)=>{module.exports=value}`
+  return `${source}\n;${SENTINEL}${call}(${args});\n`
+}
+
+/** `String(bytes)` would be "105,109,…": valid JavaScript that silently empties the module. */
+function textOf(source: string | ArrayBuffer | NodeJS.TypedArray): string {
+  return typeof source === 'string' ? source : new TextDecoder().decode(source)
+}

@@ -1,0 +1,280 @@
+import type { CopyStmt, ExplainStmt, FuncCall, Node, RangeVar, TransactionStmt, VariableSetStmt } from '@pgsql/types'
+import { commandTag } from './command-tag.js'
+import { functionKind } from './functions.js'
+import { fingerprint, type ParsedStatement, parseStatements } from './grammar.js'
+import { Lru } from './lru.js'
+import { nameParts, relationName, tagOf, walk } from './tree.js'
+
+/**
+ * What a statement may do, as far as its text tells.
+ *
+ * - `read`: calls only functions known to be harmless. Still runs READ ONLY: views, operators and casts hide calls.
+ * - `unsure`: calls functions only the server knows. Runs READ ONLY.
+ * - `write`: changes data or the catalog. Never runs.
+ * - `deny`: has an effect READ ONLY does not stop. Never runs as written.
+ * - `lock`: takes row or table locks.
+ * - `session`, `txmode`: changes the session, or the transaction's mode.
+ * - `tx`: transaction control.
+ * - `unparsed`: not SQL, or too long to be read.
+ */
+export type StatementKind = 'read' | 'unsure' | 'lock' | 'session' | 'txmode' | 'tx' | 'write' | 'deny' | 'unparsed'
+
+export interface Statement {
+  readonly kind: StatementKind
+  /** Tag of the syntax tree: `UpdateStmt`. Empty when unparsed. */
+  readonly node: string
+  /** For people and for `db.operation.name`: `UPDATE`, `SELECT FOR UPDATE`, `CREATE TABLE`. */
+  readonly operation: string
+  /** Words of the server's command tag, without counts. */
+  readonly tag: string
+  /** What is written, or for reads what is read first; `schema.table` where the statement says so. */
+  readonly relation: string | undefined
+  /** Every relation the statement writes, without repeats. */
+  readonly writes: readonly string[]
+  /** Names of all functions called, lower case last part only. */
+  readonly functions: readonly string[]
+  /** Of those, the ones that must not run. */
+  readonly denied: readonly string[]
+  /** Of those, the ones only the server knows. */
+  readonly unknown: readonly string[]
+  /** Row locks are asked for (`FOR UPDATE` and the like). */
+  readonly locks: boolean
+  /** Relations named anywhere, without repeats. */
+  readonly relations: readonly string[]
+  readonly text: string
+  readonly fingerprint: string
+  /** Why it is `unparsed`. */
+  readonly error?: string
+}
+
+const READ_ONLY_UTILITIES = new Set(['VariableShowStmt', 'FetchStmt', 'ClosePortalStmt', 'ConstraintsSetStmt'])
+const WRITING = new Map([
+  ['InsertStmt', 'INSERT'],
+  ['UpdateStmt', 'UPDATE'],
+  ['DeleteStmt', 'DELETE'],
+  ['MergeStmt', 'MERGE'],
+])
+const TRANSACTION_MODE =
+  /^(default_)?transaction_read_only$|^transaction$|^session characteristics$|^session_replication_role$|^role$|^session_authorization$/i
+
+interface Findings {
+  writes: { operation: string; relation: string | undefined }[]
+  functions: Set<string>
+  denied: Set<string>
+  unknown: Set<string>
+  relations: Set<string>
+  locks: boolean
+}
+
+function findings(root: unknown): Findings {
+  const found: Findings = {
+    writes: [],
+    functions: new Set(),
+    denied: new Set(),
+    unknown: new Set(),
+    relations: new Set(),
+    locks: false,
+  }
+  const local = new Set<string>()
+  walk(root, (tag, value: { ctename?: string }) => {
+    if (tag === 'CommonTableExpr' && value.ctename) local.add(value.ctename)
+  })
+  walk(root, (tag, value: never) => {
+    const operation = WRITING.get(tag)
+    if (operation !== undefined) {
+      const relation = relationName((value as { relation?: RangeVar }).relation)
+      found.writes.push({ operation, relation })
+      if (relation !== undefined) found.relations.add(relation)
+    } else if (tag === 'intoClause' || tag === 'into') {
+      const relation = relationName((value as { rel?: RangeVar }).rel)
+      found.writes.push({ operation: 'SELECT INTO', relation })
+    } else if (tag === 'lockingClause') {
+      found.locks = true
+    } else if (tag === 'RangeVar' || tag === 'relation') {
+      const relation = relationName(value as RangeVar)
+      if (relation !== undefined && !local.has(relation)) found.relations.add(relation)
+    } else if (tag === 'FuncCall') {
+      const path = nameParts((value as FuncCall).funcname)
+      const name = path.at(-1) ?? ''
+      const kind = functionKind(path)
+      found.functions.add(name)
+      if (kind === 'denied') found.denied.add(name)
+      else if (kind === 'unknown') found.unknown.add(name)
+    }
+  })
+  return found
+}
+
+type Judged = Omit<Statement, 'text' | 'fingerprint' | 'tag'>
+
+function judged(node: Node, kind: StatementKind, operation: string, found: Findings, target?: string): Judged {
+  const writes = [...new Set(found.writes.flatMap((write) => (write.relation === undefined ? [] : [write.relation])))]
+  return {
+    kind,
+    node: tagOf(node),
+    operation,
+    relation: target ?? writes[0] ?? [...found.relations][0],
+    writes,
+    functions: [...found.functions],
+    denied: [...found.denied],
+    unknown: [...found.unknown],
+    relations: [...found.relations],
+    locks: found.locks,
+  }
+}
+
+function query(node: Node, found: Findings): Judged {
+  const [write] = found.writes
+  // The outermost write names the statement, as PostgreSQL's command tag does.
+  if (write !== undefined) return judged(node, 'write', WRITING.get(tagOf(node)) ?? write.operation, found)
+  if (found.denied.size > 0) return judged(node, 'deny', 'SELECT', found, [...found.denied][0])
+  if (found.locks) return judged(node, 'lock', 'SELECT FOR UPDATE', found)
+  return judged(node, found.unknown.size > 0 ? 'unsure' : 'read', 'SELECT', found)
+}
+
+/** EXPLAIN executes its statement only with ANALYZE. */
+function explainsByRunning(statement: ExplainStmt): boolean {
+  return (statement.options ?? []).some((option) => {
+    if (!('DefElem' in option) || option.DefElem.defname !== 'analyze') return false
+    const value = option.DefElem.arg
+    if (value === undefined) return true
+    if ('String' in value) return !/^(false|off|0)$/i.test(value.String.sval ?? '')
+    if ('Integer' in value) return value.Integer.ival !== 0 && value.Integer.ival !== undefined
+    if ('Boolean' in value) return value.Boolean.boolval === true
+    return true
+  })
+}
+
+function judge(node: Node): Judged {
+  const tag = tagOf(node)
+  const found = findings(node)
+  const value = Object.values(node)[0] as never
+  switch (tag) {
+    case 'SelectStmt':
+    case 'InsertStmt':
+    case 'UpdateStmt':
+    case 'DeleteStmt':
+    case 'MergeStmt':
+      return query(node, found)
+    case 'ExplainStmt': {
+      const statement = value as ExplainStmt
+      if (!explainsByRunning(statement)) return judged(node, 'read', 'EXPLAIN', found)
+      const inner = judge(statement.query as Node)
+      return { ...inner, node: tag, operation: `EXPLAIN ANALYZE ${inner.operation}` }
+    }
+    case 'CopyStmt': {
+      const statement = value as CopyStmt
+      const relation = relationName(statement.relation)
+      if (statement.is_from) {
+        found.writes.push({ operation: 'COPY FROM', relation })
+        return judged(node, 'write', 'COPY FROM', found)
+      }
+      if (statement.is_program || statement.filename) return judged(node, 'deny', 'COPY TO', found, relation)
+      if (statement.query === undefined) return judged(node, 'read', 'COPY TO', found, relation)
+      return { ...judge(statement.query), node: tag, operation: 'COPY TO' }
+    }
+    case 'DeclareCursorStmt':
+      return { ...query(node, found), operation: 'DECLARE CURSOR' }
+    case 'PrepareStmt': {
+      const inner = query(node, found)
+      return { ...inner, kind: inner.kind === 'read' ? 'session' : inner.kind, operation: 'PREPARE' }
+    }
+    case 'ExecuteStmt':
+      return judged(node, 'unsure', 'EXECUTE', found)
+    case 'DeallocateStmt':
+    case 'DiscardStmt':
+    case 'ListenStmt':
+    case 'UnlistenStmt':
+      return judged(node, 'session', commandTag(node), found)
+    case 'TransactionStmt': {
+      const kind = String((value as TransactionStmt).kind)
+        .replace('TRANS_STMT_', '')
+        .replaceAll('_', ' ')
+      return judged(node, kind.includes('PREPARE') ? 'write' : 'tx', kind, found)
+    }
+    case 'VariableSetStmt': {
+      const name = (value as VariableSetStmt).name ?? ''
+      return judged(node, TRANSACTION_MODE.test(name) ? 'txmode' : 'session', 'SET', found, name.toLowerCase())
+    }
+    case 'NotifyStmt':
+      return judged(node, 'deny', 'NOTIFY', found, (value as { conditionname?: string }).conditionname)
+    case 'LoadStmt':
+      return judged(node, 'deny', 'LOAD', found)
+    case 'LockStmt':
+      return judged(node, 'lock', 'LOCK TABLE', found)
+    default: {
+      if (READ_ONLY_UTILITIES.has(tag)) return judged(node, 'read', commandTag(node), found)
+      const relation = relationName((value as { relation?: RangeVar }).relation)
+      found.writes.push({ operation: commandTag(node), relation })
+      return judged(node, 'write', commandTag(node), found, relation)
+    }
+  }
+}
+
+function statementOf({ node, text }: ParsedStatement): Statement {
+  return { ...judge(node), tag: commandTag(node), text, fingerprint: fingerprint(text) }
+}
+
+const classified = new Lru<readonly Statement[]>(2000, 16 * 1024 * 1024)
+
+/**
+ * Judges every statement of a text; an empty text has none. Never throws for
+ * bad SQL: that is one statement of kind `unparsed`. The grammar must be loaded.
+ */
+export function classify(text: string): readonly Statement[] {
+  const known = classified.get(text)
+  if (known !== undefined) return known
+  const statements = judgeText(text)
+  classified.set(text, statements)
+  return statements
+}
+
+function judgeText(text: string): readonly Statement[] {
+  let parsed: ParsedStatement[]
+  try {
+    parsed = parseStatements(text)
+  } catch (error) {
+    if (!(error instanceof Error) || error.name !== 'SqlSyntaxError') throw error
+    return [unparsed(text, error.message)]
+  }
+  return parsed.map(statementOf)
+}
+
+function unparsed(text: string, error: string): Statement {
+  return {
+    kind: 'unparsed',
+    node: '',
+    operation: 'SQL',
+    tag: '',
+    relation: undefined,
+    writes: [],
+    functions: [],
+    denied: [],
+    unknown: [],
+    relations: [],
+    locks: false,
+    text,
+    fingerprint: '0000000000000000',
+    error,
+  }
+}
+
+/** Order of caution, least first. */
+const CAUTION: readonly StatementKind[] = [
+  'read',
+  'session',
+  'tx',
+  'txmode',
+  'lock',
+  'unsure',
+  'write',
+  'deny',
+  'unparsed',
+]
+
+/** The most cautious kind of several statements; `read` for none. */
+export function worstKind(statements: readonly Statement[]): StatementKind {
+  let worst = 0
+  for (const { kind } of statements) worst = Math.max(worst, CAUTION.indexOf(kind))
+  return CAUTION[worst] ?? 'unparsed'
+}

@@ -1,0 +1,132 @@
+import type { OnConflictClause } from '@pgsql/types'
+import { indexColumns, type Table, type UniqueIndex } from './catalog.js'
+import { deparse } from './grammar.js'
+import {
+  assignments,
+  idPerRow,
+  type PreviewOptions,
+  PreviewUnsupported,
+  readFrom,
+  rowAsText,
+  type Target,
+  withGenerated,
+} from './preview-parts.js'
+import { quoteName } from './tree.js'
+import { violationColumn } from './violations.js'
+
+interface ConflictingInsert {
+  readonly target: Target
+  /** Query of the rows to insert, with their order in `ord__`. */
+  readonly inserted: string
+  readonly returning: readonly string[]
+  readonly options: PreviewOptions
+}
+
+/** `INSERT … ON CONFLICT` over rows that are already worked out. */
+export function conflictingInsert(clause: OnConflictClause, insert: ConflictingInsert): string {
+  const arbiters = arbitersOf(clause, insert.target.table)
+  if (arbiters.some((index) => index.numbers.includes(0)))
+    throw new PreviewUnsupported('ON CONFLICT over an expression')
+  return clause.action === 'ONCONFLICT_NOTHING'
+    ? insertOrSkip(arbiters, insert)
+    : insertOrUpdate(clause, arbiters, insert)
+}
+
+function arbitersOf(clause: OnConflictClause, table: Table): readonly UniqueIndex[] {
+  const indexes = table.indexes ?? []
+  const { infer } = clause
+  if (infer === undefined) return indexes
+  if (infer.conname) {
+    const named = indexes.filter((index) => index.constraint === infer.conname)
+    if (named.length === 0) throw new PreviewUnsupported(`ON CONFLICT ON CONSTRAINT ${infer.conname}`)
+    return named
+  }
+  const keys = (infer.indexElems ?? []).map((element) => ('IndexElem' in element ? element.IndexElem.name : undefined))
+  if (keys.some((key) => key === undefined)) throw new PreviewUnsupported('ON CONFLICT over an expression')
+  const wanted = [...keys].sort().join('\0')
+  const matching = indexes.filter((index) => {
+    const own = indexColumns(table, index).map((column) => column.name)
+    return own.sort().join('\0') === wanted && (index.predicate === null || infer.whereClause !== undefined)
+  })
+  if (matching.length === 0) throw new PreviewUnsupported('ON CONFLICT with no matching index')
+  return matching
+}
+
+function names(table: Table, index: UniqueIndex): string[] {
+  return indexColumns(table, index).map((column) => quoteName(column.name))
+}
+
+/** A condition: the existing row conflicts with the incoming one. */
+function conflicts(table: Table, arbiters: readonly UniqueIndex[], existing: string, incoming: string): string {
+  const tests = arbiters.map((index) => {
+    const same = names(table, index).map((name) => `${existing}.${name} = ${incoming}.${name}`)
+    if (index.predicate !== null) same.push(`(SELECT ${index.predicate} FROM (SELECT ${existing}.*) p__)`)
+    return `(${same.join(' AND ')})`
+  })
+  return tests.join(' OR ') || 'false'
+}
+
+function insertOrSkip(arbiters: readonly UniqueIndex[], insert: ConflictingInsert): string {
+  const { target, inserted, returning, options } = insert
+  const { table, columns, quotedAlias } = target
+  // Of rows that conflict with each other the first one is inserted.
+  const firsts = arbiters.map((index, number) => {
+    const keys = names(table, index).map((name) => `x__.${name}`)
+    const hasNull = keys.map((key) => `${key} IS NULL`).join(' OR ')
+    return `${hasNull} OR row_number() OVER (PARTITION BY ${keys.join(', ')} ORDER BY x__.ord__) = 1 AS k${number}__`
+  })
+  const candidates =
+    `SELECT ${['x__.*', ...firsts].join(', ')} FROM (${inserted}) x__ WHERE NOT EXISTS ` +
+    `(SELECT 1 FROM ${readFrom(target, options, 'e__')} WHERE ${conflicts(table, arbiters, 'e__', 'x__')})`
+  const kept = arbiters.map((_, number) => `${quotedAlias}.k${number}__`).join(' AND ')
+  const list = [
+    "'i'::text AS op__",
+    'NULL::text[] AS old__',
+    `${rowAsText(quotedAlias, columns)} AS new__`,
+    violationColumn(table, quotedAlias, { replaces: false, handled: arbiters }),
+    ...returning,
+  ]
+  return (
+    `SELECT ${list.join(', ')} FROM (${candidates}) AS ${quotedAlias}` +
+    `${kept === '' ? '' : ` WHERE ${kept}`} ORDER BY ${quotedAlias}.ord__`
+  )
+}
+
+/**
+ * `excluded` is the incoming row. The existing row keeps the table's name
+ * inside the LATERAL subquery, where SET and WHERE see it.
+ */
+function insertOrUpdate(clause: OnConflictClause, arbiters: readonly UniqueIndex[], insert: ConflictingInsert): string {
+  const { target, inserted, returning, options } = insert
+  const { table, columns, quotedAlias } = target
+  const assigned = assignments(clause.targetList ?? [], target, () => idPerRow(options.syntheticIds(1)))
+  if (assigned.joins.length > 0) throw new PreviewUnsupported('ON CONFLICT with a subquery for several columns')
+  const updated = columns.map((column) => {
+    const name = quoteName(column.name)
+    if (column.generated) return `CAST(NULL AS ${column.type}) AS ${name}`
+    return `${assigned.values.get(column.name) ?? `${quotedAlias}.${name}`} AS ${name}`
+  })
+  const condition = clause.whereClause === undefined ? 'true' : `(${deparse(clause.whereClause)})`
+  const existing =
+    `SELECT ${quotedAlias}.tableoid AS to__, ${quotedAlias}.ctid AS ctid__, ${rowAsText(quotedAlias, columns)} AS old__, ` +
+    `${updated.join(', ')}, ${condition} AS ok__ FROM ${readFrom(target, options)} ` +
+    `WHERE ${conflicts(table, arbiters, quotedAlias, 'excluded')}`
+  const either = columns.map((column) => {
+    const name = quoteName(column.name)
+    return `CASE WHEN u__.ctid__ IS NOT NULL THEN u__.${name} ELSE excluded.${name} END AS ${name}`
+  })
+  const rows = withGenerated(
+    `SELECT excluded.ord__, u__.to__, u__.ctid__, u__.old__, ${either.join(', ')} FROM (${inserted}) AS excluded ` +
+      `LEFT JOIN LATERAL (${existing}) AS u__ ON true WHERE u__.ctid__ IS NULL OR u__.ok__`,
+    columns,
+    ['ord__', 'to__', 'ctid__', 'old__'],
+  )
+  const list = [
+    `CASE WHEN ${quotedAlias}.ctid__ IS NULL THEN 'i' ELSE 'u' END::text AS op__`,
+    `${quotedAlias}.old__`,
+    `${rowAsText(quotedAlias, columns)} AS new__`,
+    violationColumn(table, quotedAlias, { replaces: true }),
+    ...returning,
+  ]
+  return `SELECT ${list.join(', ')} FROM (${rows}) AS ${quotedAlias} ORDER BY ${quotedAlias}.ord__`
+}

@@ -1,0 +1,195 @@
+import type { DeleteStmt, InsertStmt, Node, SelectStmt, UpdateStmt, WithClause } from '@pgsql/types'
+import type { Table } from './catalog.js'
+import { classify } from './classify.js'
+import { deparse, parseOne } from './grammar.js'
+import { neutralise } from './neutralise.js'
+import { previewInsert } from './preview-insert.js'
+import {
+  type PreviewOptions,
+  PreviewUnsupported,
+  returningExpressions,
+  returningNames,
+  type Target,
+} from './preview-parts.js'
+import { previewDelete, previewUpdate } from './preview-update.js'
+import { contains, quoteName, tagOf } from './tree.js'
+
+export { type PreviewOptions, PreviewUnsupported } from './preview-parts.js'
+
+/** Number of columns before the RETURNING columns: operation, old row, new row, violations. */
+export const LEADING_COLUMNS = 4
+
+export interface RewriteResult {
+  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE'
+  readonly table: Table
+  readonly target: Target
+  /** Number of RETURNING columns, null without RETURNING. */
+  readonly returning: number | null
+  /** `INSERT … ON CONFLICT DO UPDATE`. */
+  readonly upsert?: boolean
+  readonly syntheticIds: readonly string[]
+  readonly sql: string
+}
+
+/** The rows one data-modifying part of a statement would change. */
+export interface PreviewPart {
+  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE'
+  readonly table: Table
+  /** SELECT with exactly the leading columns. */
+  readonly sql: string
+}
+
+/**
+ * A write as a read-only SELECT with the same parameters. Its rows have the
+ * {@link LEADING_COLUMNS}, `op__` (`i`, `u`, `d`), `old__` and `new__` (whole
+ * rows as text arrays in column order) and `viol__`, then the RETURNING
+ * columns. A SELECT over data-modifying WITH has only its own columns.
+ */
+export interface PreviewQuery {
+  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE' | 'SELECT'
+  /** Null for a SELECT over data-modifying WITH. */
+  readonly table: Table | null
+  readonly returning: number | null
+  readonly upsert: boolean
+  readonly sql: string
+  /** Data-modifying WITH parts, each to be read on its own. */
+  readonly parts: readonly PreviewPart[]
+  readonly syntheticIds: readonly string[]
+  /** What the preview does not see, one sentence each. */
+  readonly notes: readonly string[]
+}
+
+/**
+ * Rewrites INSERT, UPDATE, DELETE, and SELECT over data-modifying WITH.
+ * @throws PreviewUnsupported where the rewrite would not hold.
+ */
+export async function previewOf(text: string, options: PreviewOptions): Promise<PreviewQuery> {
+  // Parsed anew for each call, because the rewrite changes the tree.
+  const node = parseOne(text)
+  const neutralised = neutralise(node, () => options.syntheticIds(1)[0] ?? 'NULL')
+  const query = await rewrite(node, options)
+  verify(query.sql)
+  for (const part of query.parts) verify(part.sql)
+  const tables = [query.table, ...query.parts.map((part) => part.table)].filter((table) => table !== null)
+  return {
+    ...query,
+    syntheticIds: [...neutralised.syntheticIds, ...query.syntheticIds],
+    notes: [...neutralised.notes, ...new Set(tables.flatMap((table) => blindSpots(table, query)))],
+  }
+}
+
+/** The last word on a rewrite is PostgreSQL's own grammar: it must be one statement that reads. */
+function verify(sql: string): void {
+  const statements = classify(sql)
+  const [only] = statements
+  if (only === undefined || statements.length !== 1 || (only.kind !== 'read' && only.kind !== 'unsure')) {
+    const what = only?.denied.length ? `it calls ${only.denied.join(', ')}` : (only?.error ?? `it is a ${only?.kind}`)
+    throw new PreviewUnsupported(`the rewrite does not hold: ${what}`)
+  }
+}
+
+type Rewritten = Omit<PreviewQuery, 'notes'>
+
+async function rewrite(node: Node, options: PreviewOptions): Promise<Rewritten> {
+  const statement = Object.values(node)[0] as { withClause?: WithClause }
+  const modifying = statement.withClause !== undefined && modifies(statement.withClause)
+  if ('SelectStmt' in node) {
+    if (!modifying) throw new PreviewUnsupported('the statement writes nothing itself')
+    const { prefix, parts, syntheticIds } = await rewriteWith(statement.withClause as WithClause, options)
+    const main: SelectStmt = { ...node.SelectStmt, withClause: undefined }
+    const sql = prefix + deparse({ SelectStmt: main })
+    return { operation: 'SELECT', table: null, returning: null, upsert: false, sql, parts, syntheticIds }
+  }
+  if (!modifying) return { parts: [], ...plain(await rewriteWrite(node, options)) }
+  const { prefix, parts, syntheticIds } = await rewriteWith(statement.withClause as WithClause, options)
+  statement.withClause = undefined
+  const main = plain(await rewriteWrite(node, { ...options, countRows: undefined }))
+  return { ...main, sql: prefix + main.sql, parts, syntheticIds: [...syntheticIds, ...main.syntheticIds] }
+}
+
+function plain({ operation, table, returning, upsert, sql, syntheticIds }: RewriteResult): Omit<Rewritten, 'parts'> {
+  return { operation, table, returning, upsert: upsert ?? false, sql, syntheticIds }
+}
+
+async function rewriteWrite(node: Node, options: PreviewOptions): Promise<RewriteResult> {
+  if ('UpdateStmt' in node) return await previewUpdate(node.UpdateStmt as UpdateStmt, options)
+  if ('DeleteStmt' in node) return await previewDelete(node.DeleteStmt as DeleteStmt, options)
+  if ('InsertStmt' in node) return await previewInsert(node.InsertStmt as InsertStmt, options)
+  throw new PreviewUnsupported(tagOf(node).replace(/Stmt$/, ''))
+}
+
+function modifies(clause: WithClause): boolean {
+  return contains(clause, 'InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt')
+}
+
+/**
+ * Each data-modifying part `x` becomes `x__f`, its preview, and `x`, its
+ * RETURNING columns under their own names. Constraint checks across parts would
+ * be wrong (a row deleted in one may be inserted in another), so only the
+ * callers of the parts judge them.
+ */
+async function rewriteWith(
+  clause: WithClause,
+  options: PreviewOptions,
+): Promise<{ prefix: string; parts: PreviewPart[]; syntheticIds: string[] }> {
+  const texts: string[] = []
+  const found: { operation: PreviewPart['operation']; table: Table; from: string }[] = []
+  const syntheticIds: string[] = []
+  for (const item of clause.ctes ?? []) {
+    if (!('CommonTableExpr' in item)) throw new PreviewUnsupported('WITH')
+    const { ctename = '', aliascolnames, ctequery, ctematerialized } = item.CommonTableExpr
+    if (ctequery === undefined) throw new PreviewUnsupported('WITH')
+    const aliases = aliascolnames?.map((alias) => quoteName('String' in alias ? (alias.String.sval ?? '') : ''))
+    const name = quoteName(ctename) + (aliases?.length ? `(${aliases.join(', ')})` : '')
+    if ('SelectStmt' in ctequery) {
+      if (contains(ctequery, 'InsertStmt', 'UpdateStmt', 'DeleteStmt')) throw new PreviewUnsupported('nested WITH')
+      const materialized = ctematerialized === 'CTEMaterializeAlways' ? 'MATERIALIZED ' : ''
+      texts.push(`${name} AS ${materialized}(${deparse(ctequery)})`)
+      continue
+    }
+    const part = await rewriteWrite(ctequery, { ...options, countRows: undefined })
+    const expressions = returningExpressions(Object.values(ctequery)[0] as never)
+    const names = expressions === null ? [] : returningNames(expressions, part.target)
+    if (expressions !== null && names.length !== part.returning) throw new PreviewUnsupported('RETURNING in WITH')
+    const full = quoteName(`${ctename}__f`)
+    const columns = ['op__', 'old__', 'new__', 'viol__', ...names.map((_, index) => `r${index}`)]
+    texts.push(`${full}(${columns.join(', ')}) AS MATERIALIZED (${part.sql})`)
+    if (expressions !== null) {
+      const list = names.map((column, index) => `r${index} AS ${quoteName(column)}`)
+      texts.push(`${name} AS (SELECT ${list.join(', ')} FROM ${full})`)
+    }
+    syntheticIds.push(...part.syntheticIds)
+    found.push({ operation: part.operation, table: part.table, from: full })
+  }
+  const prefix = `WITH ${clause.recursive ? 'RECURSIVE ' : ''}${texts.join(', ')} `
+  const parts = found.map(({ operation, table, from }) => ({
+    operation,
+    table,
+    sql: `${prefix}SELECT op__, old__, new__, viol__ FROM ${from}`,
+  }))
+  return { prefix, parts, syntheticIds }
+}
+
+const CASCADES: Readonly<Record<string, string>> = {
+  c: 'be deleted',
+  n: 'lose the reference',
+  d: 'get a default reference',
+}
+
+function blindSpots(table: Table, query: Rewritten): string[] {
+  const notes: string[] = []
+  if (table.triggers !== null) notes.push(`triggers of ${table.name} were not run: ${table.triggers.join(', ')}`)
+  if (table.rowSecurity) notes.push(`${table.name} has row security: only policies for reading were applied`)
+  const deletes = query.operation === 'DELETE' || query.parts.some((part) => part.operation === 'DELETE')
+  if (deletes) {
+    for (const { table: child, onDelete } of table.referencedBy ?? []) {
+      const fate = CASCADES[onDelete]
+      notes.push(
+        fate === undefined
+          ? `rows of ${child} may refer to deleted rows of ${table.name}, which would fail`
+          : `rows of ${child} that refer to deleted rows of ${table.name} would ${fate}`,
+      )
+    }
+  }
+  return notes
+}
