@@ -1,6 +1,6 @@
 import path from 'node:path'
 import { createAdmission, readSecret } from './carriers/admission.js'
-import { readEnvironment } from './carriers/environment.js'
+import { DEFAULT_JOURNAL, readEnvironment } from './carriers/environment.js'
 import { armHttpIngress } from './carriers/http-ingress.js'
 import { DryTraceError, messageOf } from './errors.js'
 import { type Barrier, createBarrier } from './guard/barrier.js'
@@ -29,7 +29,7 @@ export function registerGuard(): void {
   const { policy, secret } = readConfiguration(barrier)
   shared.slots.set('policyHash', policy.hash)
   const journal = createJournal({
-    directory: path.resolve(process.env['DRYTRACE_JOURNAL'] || '.drytrace/journal'),
+    directory: path.resolve(process.env['DRYTRACE_JOURNAL'] || DEFAULT_JOURNAL),
     service: serviceName(),
     sync: journalSync(barrier),
   })

@@ -1,3 +1,4 @@
+import path from 'node:path'
 import { baggageMembers, type Flag, parseFlagValue, readFlag, versionedFlag } from '../run/flag.js'
 import type { Run } from '../run/run.js'
 import { BAGGAGE_FLAG, BAGGAGE_RUN_ID, BAGGAGE_TOKEN, TRACESTATE_KEY } from '../semconv.js'
@@ -23,10 +24,26 @@ export function readEnvironment(env: NodeJS.ProcessEnv = process.env): Flag | un
   }
 }
 
+/** Where the journal goes when `DRYTRACE_JOURNAL` is not set, below the working directory. */
+export const DEFAULT_JOURNAL = '.drytrace/journal'
+
+/** Our own settings, which a child needs even when the application gives it an environment of its own. */
+const INHERITED = [
+  'DRYTRACE_JOURNAL',
+  'DRYTRACE_JOURNAL_SYNC',
+  'DRYTRACE_POLICY',
+  'DRYTRACE_SECRET',
+  'DRYTRACE_QUIET',
+] as const
+
 /** The environment of a child process that belongs to the run. */
 export function childEnvironment(run: Run, env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
+  const own = Object.fromEntries(INHERITED.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])))
   return {
+    ...own,
     ...env,
+    // Absolute: the child's working directory may be another, and its part of the run must be found.
+    DRYTRACE_JOURNAL: path.resolve(env['DRYTRACE_JOURNAL'] || process.env['DRYTRACE_JOURNAL'] || DEFAULT_JOURNAL),
     DRY_RUN: '1',
     BAGGAGE: mergeBaggage(run, env['BAGGAGE']),
     TRACESTATE: mergeTracestate(run, env['TRACESTATE']),

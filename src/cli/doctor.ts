@@ -1,6 +1,7 @@
-import { styleFor } from '../audit/render/style.js'
+import { styleFor, widthFor } from '../audit/render/style.js'
+import { wrap } from '../audit/render/text.js'
 import { type Command, readArguments, UsageError } from './command.js'
-import { type Finding, inspectSetup } from './doctor-checks.js'
+import type { Finding } from './doctor-checks.js'
 
 const help = `Usage: drytrace doctor
 
@@ -20,6 +21,8 @@ export const doctorCommand: Command = {
     const { positionals } = readArguments(args, {})
     if (positionals.length > 0) throw new UsageError('doctor takes no arguments')
 
+    // Only now: it loads every integration, which the other commands need not wait for.
+    const { inspectSetup } = await import('./doctor-checks.js')
     const findings = await inspectSetup(process.cwd(), process.env)
     const names = Math.max(...findings.map(({ name }) => name.length))
     for (const finding of findings) process.stdout.write(line(finding, names))
@@ -34,7 +37,13 @@ function line({ level, name, message, fix }: Finding, names: number): string {
   const { green, yellow, red } = styleFor(process.stdout)
   const paint = { ok: green, warn: yellow, fail: red }[level]
   const indent = ' '.repeat(6 + names + 2)
-  const text = message.split('\n').join(`\n${indent}`)
-  const remedy = fix === undefined ? '' : `${indent}fix: ${fix}\n`
-  return `${paint(level.padEnd(4))}  ${name.padEnd(names)}  ${text}\n${remedy}`
+  // A pipe gets a line a finding, for grep.
+  const room = process.stdout.isTTY ? Math.max(widthFor(process.stdout, process.env) - indent.length, 30) : Infinity
+  const block = (text: string) =>
+    text
+      .split('\n')
+      .flatMap((part) => wrap(part, room))
+      .join(`\n${indent}`)
+  const remedy = fix === undefined ? '' : `${indent}${block(`fix: ${fix}`)}\n`
+  return `${paint(level.padEnd(4))}  ${name.padEnd(names)}  ${block(message)}\n${remedy}`
 }

@@ -1,5 +1,6 @@
 import { styleFor } from '../audit/render/style.js'
-import { count, padEnd, safe, shorten } from '../audit/render/text.js'
+import { padEnd, safe, shorten } from '../audit/render/text.js'
+import { rowCount } from '../audit/render/view.js'
 import { isFenceRefusal } from '../audit/run-facts.js'
 import { messageOf } from '../errors.js'
 import { JournalReader, listJournalFiles } from '../journal/reader.js'
@@ -63,18 +64,26 @@ export class LiveFeed {
   }
 
   #line(record: EffectRecord): string {
-    const { red, yellow, green } = this.#style
-    const [word, paint] = isFenceRefusal(record)
-      ? (['refused', yellow] as const)
-      : record.outcome === 'blocked'
-        ? (['blocked', green] as const)
-        : record.outcome === 'failed' || record.outcome === 'unblocked'
-          ? ([record.outcome === 'failed' ? 'GUARD FAILED' : 'NOT BLOCKED', red] as const)
-          : ([record.outcome, yellow] as const)
-    const rows =
-      record.preview === null || record.preview.method === 'none' ? '' : `  ${count(record.preview.rows, 'row')}`
+    const { word, colour } = wordOf(record)
     const padded = padEnd(word, 9)
+    const counted = record.preview === null ? undefined : rowCount(record.preview)
+    const rows = counted === undefined ? '' : `  ${counted}`
     const room = (this.#stream.columns ?? 120) - padded.length - 1 - rows.length
-    return `${paint(padded)} ${shorten(safe(record.summary), Math.max(room, 20))}${rows}`
+    return `${this.#style[colour](padded)} ${shorten(safe(record.summary), Math.max(room, 20))}${rows}`
+  }
+}
+
+function wordOf(record: EffectRecord): { readonly word: string; readonly colour: 'green' | 'yellow' | 'red' } {
+  if (isFenceRefusal(record)) return { word: 'refused', colour: 'yellow' }
+  switch (record.outcome) {
+    case 'blocked':
+      return { word: 'blocked', colour: 'green' }
+    case 'allowed':
+    case 'forwarded':
+      return { word: record.outcome, colour: 'yellow' }
+    case 'failed':
+      return { word: 'GUARD FAILED', colour: 'red' }
+    default:
+      return { word: 'NOT BLOCKED', colour: 'red' }
   }
 }

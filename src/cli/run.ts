@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { EXIT_INCOMPLETE, EXIT_USAGE } from '../audit/exit-code.js'
 import { buildReport, emptyReport } from '../audit/report.js'
 import { RunFacts } from '../audit/run-facts.js'
@@ -76,6 +76,7 @@ export const runCommand: Command = {
     const verdict = runs.some(({ facts }) => facts.id === runId)
       ? printRuns(format, runs)
       : printUnguarded(format, runId, startedAt, runs, unguarded(command, written.size))
+    process.stderr.write(`drytrace: the journal is in ${relative(process.cwd(), journal) || '.'}\n`)
     return child.code === 0 ? verdict : child.code
   },
 }

@@ -28,9 +28,10 @@ export interface Decision {
    * `allow`: proceed, under {@link Guard.permit}. `block`: do not execute;
    * answer with a simulated result, or with {@link Decision.error} when that
    * is set. `loopback` (queues): do not execute, and run the registered
-   * handler inside the run.
+   * handler inside the run. `forward`: execute, with the flag, where the
+   * other side is known to run dry.
    */
-  readonly verdict: 'allow' | 'block' | 'loopback'
+  readonly verdict: 'allow' | 'block' | 'loopback' | 'forward'
   /** Set when the caller must get an error instead of a simulated result. */
   readonly error?: Error
   /** Id of the rule that decided, for example `default.write` or the rule's name in the policy. */

@@ -151,7 +151,11 @@ export function createRecorder({ journal, redactor, service, observer }: Recorde
 }
 
 function outcomeOf(decision: Decision): Outcome {
-  return decision.verdict === 'allow' ? 'allowed' : decision.verdict === 'loopback' ? 'forwarded' : 'blocked'
+  return decision.verdict === 'allow'
+    ? 'allowed'
+    : decision.verdict === 'loopback' || decision.verdict === 'forward'
+      ? 'forwarded'
+      : 'blocked'
 }
 
 function redactDetail(detail: EffectDetail, redactor: Redactor): EffectDetail {

@@ -1,6 +1,11 @@
 import { httpIntegration } from './http/http.js'
 import type { Integration } from './integration.js'
+import { processIntegration } from './process/process.js'
 import { undiciIntegration } from './undici/undici.js'
 
 /** Every client library that is met. A new one is a folder beside these and a line here. */
-export const integrations: readonly Integration[] = [httpIntegration, undiciIntegration] as readonly Integration[]
+export const integrations: readonly Integration[] = [
+  httpIntegration,
+  undiciIntegration,
+  processIntegration,
+] as readonly Integration[]

@@ -2,6 +2,7 @@ import { hash } from 'node:crypto'
 import { closeSync, openSync, readdirSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { StringDecoder } from 'node:string_decoder'
+import { messageOf } from '../errors.js'
 import type { JournalRecord } from './record.js'
 import { JOURNAL_SCHEMA } from './record.js'
 
@@ -43,7 +44,8 @@ export interface JournalFile {
 }
 
 const FILE_NAME = /^(\d+(?:t\d+)?-(\d+))(?:\.(\d+))?\.jsonl$/
-const CHUNK_BYTES = 1 << 20
+// Shared by all readers: what is in it has become text before anything else runs.
+const CHUNK = Buffer.allocUnsafe(1 << 20)
 // A record is capped well below this by the writer; a longer line is not ours and must not fill the memory.
 const MAX_LINE_CHARS = 16 << 20
 const FIRST_CHAIN = sha256('')
@@ -172,24 +174,24 @@ class ProcessReader {
 
   *#readAppended(file: JournalFile): Generator<JournalItem> {
     if (this.#unreadable) return
-    let descriptor: number
+    let descriptor: number | undefined
     try {
-      descriptor = openSync(join(this.#directory, file.name), 'r')
-    } catch (error) {
-      this.#unreadable = true
-      yield this.#problem('unreadable', (error as Error).message)
-      return
-    }
-    try {
-      const chunk = Buffer.allocUnsafe(CHUNK_BYTES)
       for (;;) {
-        const bytes = readSync(descriptor, chunk, 0, chunk.length, this.#offset)
+        let bytes: number
+        try {
+          descriptor ??= openSync(join(this.#directory, file.name), 'r')
+          bytes = readSync(descriptor, CHUNK, 0, CHUNK.length, this.#offset)
+        } catch (error) {
+          this.#unreadable = true
+          yield this.#problem('unreadable', messageOf(error))
+          return
+        }
         if (bytes === 0) return
         this.#offset += bytes
-        yield* this.#lines(this.#decoder.write(chunk.subarray(0, bytes)))
+        yield* this.#lines(this.#decoder.write(CHUNK.subarray(0, bytes)))
       }
     } finally {
-      closeSync(descriptor)
+      if (descriptor !== undefined) closeSync(descriptor)
     }
   }
 

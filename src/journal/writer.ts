@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { closeSync, fdatasyncSync, mkdirSync, openSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, fdatasyncSync, mkdirSync, openSync, writeSync } from 'node:fs'
 import path from 'node:path'
 import { threadId } from 'node:worker_threads'
 import { DryTraceError, messageOf } from '../errors.js'
@@ -51,7 +51,7 @@ export function createJournal(options: JournalOptions): Journal {
   let chain = sha256('')
 
   function open(): number {
-    mkdirSync(directory, { recursive: true })
+    makeDirectory(directory)
     file = path.join(directory, part === 0 ? `${base}.jsonl` : `${base}.${part}.jsonl`)
     fd = openSync(file, 'a')
     size = 0
@@ -117,6 +117,18 @@ export function createJournal(options: JournalOptions): Journal {
       if (fd !== undefined) closeSync(fd)
       fd = undefined
     },
+  }
+}
+
+/** Not `recursive: true`: where the kernel answers ENOENT for good (below /proc), Node's own recursion never ends. */
+function makeDirectory(directory: string): void {
+  if (existsSync(directory)) return
+  const parent = path.dirname(directory)
+  if (parent !== directory) makeDirectory(parent)
+  try {
+    mkdirSync(directory)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
   }
 }
 

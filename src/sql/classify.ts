@@ -1,7 +1,7 @@
 import type { CopyStmt, ExplainStmt, FuncCall, Node, RangeVar, TransactionStmt, VariableSetStmt } from '@pgsql/types'
 import { commandTag } from './command-tag.js'
 import { functionKind } from './functions.js'
-import { fingerprint, type ParsedStatement, parseStatements } from './grammar.js'
+import { fingerprint, type ParsedStatement, parseStatements, withoutLiterals } from './grammar.js'
 import { Lru } from './lru.js'
 import { nameParts, relationName, tagOf, walk } from './tree.js'
 
@@ -37,11 +37,15 @@ export interface Statement {
   readonly denied: readonly string[]
   /** Of those, the ones only the server knows. */
   readonly unknown: readonly string[]
+  /** `INSERT … ON CONFLICT DO UPDATE`, or MERGE. */
+  readonly upsert: boolean
   /** Row locks are asked for (`FOR UPDATE` and the like). */
   readonly locks: boolean
   /** Relations named anywhere, without repeats. */
   readonly relations: readonly string[]
   readonly text: string
+  /** The text without literals and comments, at most 2,048 characters; empty when unparsed. */
+  readonly safeText: string
   readonly fingerprint: string
   /** Why it is `unparsed`. */
   readonly error?: string
@@ -64,6 +68,7 @@ interface Findings {
   unknown: Set<string>
   relations: Set<string>
   locks: boolean
+  upsert: boolean
 }
 
 function findings(root: unknown): Findings {
@@ -74,6 +79,7 @@ function findings(root: unknown): Findings {
     unknown: new Set(),
     relations: new Set(),
     locks: false,
+    upsert: false,
   }
   const local = new Set<string>()
   walk(root, (tag, value: { ctename?: string }) => {
@@ -85,6 +91,9 @@ function findings(root: unknown): Findings {
       const relation = relationName((value as { relation?: RangeVar }).relation)
       found.writes.push({ operation, relation })
       if (relation !== undefined) found.relations.add(relation)
+      if (tag === 'MergeStmt') found.upsert = true
+    } else if (tag === 'onConflictClause') {
+      if ((value as { action?: string }).action === 'ONCONFLICT_UPDATE') found.upsert = true
     } else if (tag === 'intoClause' || tag === 'into') {
       const relation = relationName((value as { rel?: RangeVar }).rel)
       found.writes.push({ operation: 'SELECT INTO', relation })
@@ -105,7 +114,7 @@ function findings(root: unknown): Findings {
   return found
 }
 
-type Judged = Omit<Statement, 'text' | 'fingerprint' | 'tag'>
+type Judged = Omit<Statement, 'text' | 'safeText' | 'fingerprint' | 'tag'>
 
 function judged(node: Node, kind: StatementKind, operation: string, found: Findings, target?: string): Judged {
   const writes = [...new Set(found.writes.flatMap((write) => (write.relation === undefined ? [] : [write.relation])))]
@@ -120,6 +129,7 @@ function judged(node: Node, kind: StatementKind, operation: string, found: Findi
     unknown: [...found.unknown],
     relations: [...found.relations],
     locks: found.locks,
+    upsert: found.upsert,
   }
 }
 
@@ -212,7 +222,13 @@ function judge(node: Node): Judged {
 }
 
 function statementOf({ node, text }: ParsedStatement): Statement {
-  return { ...judge(node), tag: commandTag(node), text, fingerprint: fingerprint(text) }
+  return {
+    ...judge(node),
+    tag: commandTag(node),
+    text,
+    safeText: withoutLiterals(text).slice(0, 2048),
+    fingerprint: fingerprint(text),
+  }
 }
 
 const classified = new Lru<readonly Statement[]>(2000, 16 * 1024 * 1024)
@@ -253,7 +269,9 @@ function unparsed(text: string, error: string): Statement {
     unknown: [],
     relations: [],
     locks: false,
+    upsert: false,
     text,
+    safeText: '',
     fingerprint: '0000000000000000',
     error,
   }

@@ -68,6 +68,8 @@ export function parseStatements(text: string): ParsedStatement[] {
   }
   // The server stops reading at a NUL, so the tail would be judged but never seen, or the other way round.
   if (text.includes('\0')) throw new SqlSyntaxError('the statement contains a NUL character')
+  // The library refuses what the server answers with EmptyQueryResponse.
+  if (text.trim() === '') return []
   let parsed: ReturnType<Grammar['parseSync']>
   try {
     parsed = loaded().parseSync(text)

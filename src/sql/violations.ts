@@ -115,7 +115,7 @@ export function judgeRow(
   const predicted: Violation[] = []
   let certain = found
   for (const label of labels) {
-    const violation = label === null ? undefined : labelled(table, label)
+    const violation = label === null ? undefined : labelled(table, label, row)
     if (violation === undefined) continue
     if (violation.code === '23503') predicted.push(violation)
     else certain ??= violation
@@ -123,7 +123,7 @@ export function judgeRow(
   return certain === undefined ? { predicted } : { certain, predicted }
 }
 
-function labelled(table: Table, label: string): Violation {
+function labelled(table: Table, label: string, row: readonly (string | null)[]): Violation {
   const code = label.slice(0, 5)
   const constraint = label.slice(6)
   const message =
@@ -132,7 +132,20 @@ function labelled(table: Table, label: string): Violation {
       : code === '23503'
         ? `insert or update on table "${table.name}" violates foreign key constraint "${constraint}"`
         : `new row for relation "${table.name}" violates check constraint "${constraint}"`
-  return { code, message, constraint, schema: table.schema, table: table.name }
+  const detail = code === '23505' ? duplicateDetail(table, constraint, row) : failingRow(code, row)
+  return { code, message, constraint, schema: table.schema, table: table.name, ...(detail ? { detail } : {}) }
+}
+
+function duplicateDetail(table: Table, name: string, row: readonly (string | null)[]): string | undefined {
+  const index = table.indexes?.find((candidate) => (candidate.constraint ?? candidate.name) === name)
+  if (index === undefined) return undefined
+  const columns = indexColumns(table, index)
+  const values = columns.map((column) => row[table.columns?.indexOf(column) ?? -1] ?? 'null')
+  return `Key (${columns.map((column) => column.name).join(', ')})=(${values.join(', ')}) already exists.`
+}
+
+function failingRow(code: string, row: readonly (string | null)[]): string | undefined {
+  return code === '23514' ? `Failing row contains (${row.map((value) => value ?? 'null').join(', ')}).` : undefined
 }
 
 /** `23505 duplicate key … (public.customers)`. */

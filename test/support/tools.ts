@@ -24,6 +24,7 @@ export function findTool(name: string): string | undefined {
  */
 export function requireTool(name: string): string | undefined {
   const file = findTool(name)
-  if (file === undefined && process.env['CI'] === 'true') throw new Error(`${name} is not on PATH, and CI=true needs it`)
+  if (file === undefined && process.env['CI'] === 'true')
+    throw new Error(`${name} is not on PATH, and CI=true needs it`)
   return file
 }

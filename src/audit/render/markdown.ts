@@ -1,7 +1,16 @@
 import type { Report } from '../report.js'
-import { decisionViews, headline, letThrough, problemCounts, readCounts, runFacts } from './summary.js'
-import { count } from './text.js'
-import { type ChangeLine, cutValue } from './values.js'
+import {
+  capped,
+  decisionViews,
+  headline,
+  letThrough,
+  policyName,
+  problemCounts,
+  readCounts,
+  runFacts,
+} from './summary.js'
+import { count, safe } from './text.js'
+import { type ChangeLine, cutValue, skipShared } from './values.js'
 import { type EffectView, effectViews } from './view.js'
 
 /** Characters of one line in a fence; wider ones scroll. */
@@ -34,30 +43,32 @@ export function renderMarkdown(report: Report, { limit = 200 }: MarkdownOptions 
     )
     blocks.push('### Let through by policy', lines.join('\n'))
   }
-  const problems = problemCounts(report)
+  const { shown: problems, left: problemsLeft } = capped(problemCounts(report))
   if (problems.length > 0) {
     const lines = problems.map(
       ({ kind, message, times }) => `- **${kind}** ${code(message)}${times > 1 ? ` x${times}` : ''}`,
     )
+    if (problemsLeft > 0) lines.push(`- … and ${problemsLeft} more`)
     blocks.push('### Problems', lines.join('\n'))
   }
-  const decisions = decisionViews(report)
+  const { shown: decisions, left: decisionsLeft } = capped(decisionViews(report))
   if (decisions.length > 0) {
     const lines = decisions.map(
       ({ offset, text: what, repeats }) => `- ${offset} ${code(what)}${repeats > 1 ? ` x${repeats}` : ''}`,
     )
+    if (decisionsLeft > 0) lines.push(`- … and ${decisionsLeft} more`)
     blocks.push('### Decisions', lines.join('\n'))
   }
   const { total, byTarget } = readCounts(report)
   if (total > 0) blocks.push('### Reads', `${total}: ${byTarget.map(code).join(', ')}`)
 
-  const { hooks, gaps, policyHash } = report.attestation
+  const { hooks, gaps } = report.attestation
   blocks.push(
     '### Guarded by',
     [
-      `- hooks: ${hooks.length === 0 ? 'none' : hooks.map(code).join(', ')}`,
-      `- gaps: ${gaps.length === 0 ? 'none' : gaps.map(code).join(', ')}`,
-      `- policy: ${policyHash === null ? 'not recorded' : `sha256 ${code(policyHash)}`}`,
+      `- hooks: ${hooks.length === 0 ? 'none' : hooks.map(safe).map(code).join(', ')}`,
+      `- gaps: ${gaps.length === 0 ? 'none' : gaps.map(safe).map(code).join(', ')}`,
+      `- policy: ${code(policyName(report))}`,
     ].join('\n'),
   )
   return `${blocks.join('\n\n')}\n`
@@ -95,9 +106,10 @@ function effect(view: EffectView): string {
 
 /** As git writes it: `~` has no colour in a diff fence. */
 function changed({ field, before, after }: ChangeLine): string[] {
+  const values = before !== undefined && after !== undefined ? skipShared(before, after, WIDTH) : { before, after }
   return [
-    ...(before === undefined ? [] : [`- ${field}: ${cutValue(before, WIDTH)}`]),
-    ...(after === undefined ? [] : [`+ ${field}: ${cutValue(after, WIDTH)}`]),
+    ...(values.before === undefined ? [] : [`- ${field}: ${cutValue(values.before, WIDTH)}`]),
+    ...(values.after === undefined ? [] : [`+ ${field}: ${cutValue(values.after, WIDTH)}`]),
   ]
 }
 

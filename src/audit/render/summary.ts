@@ -22,28 +22,32 @@ export function headline(report: Report): {
     parts.push(totals.forwarded === 0 ? '0 left the process' : '0 left the run')
   }
   const attempted = totals.blocked + totals.failed + totals.forwarded + totals.allowedWrites + totals.unblocked
-  const text = attempted === 0 ? `no write was attempted, ${count(totals.reads, 'read')} passed` : parts.join(', ')
+  const text = attempted > 0 ? parts.join(', ') : `no write was attempted, ${count(totals.reads, 'read')} passed`
   switch (run.verdict) {
     case 'clean':
       return { word: 'CLEAN', text, meaning: undefined }
     case 'unblocked':
-      return { word: 'UNBLOCKED', text, meaning: 'A write left the process that nobody decided on.' }
-    case 'guard_failed':
-      return {
-        word: 'GUARD FAILED',
-        text,
-        meaning: 'The guard met an error of its own. What it could not judge was not executed.',
-      }
+      return { word: 'UNBLOCKED', text: parts.join(', '), meaning: 'A write left the process that nobody decided on.' }
+    case 'guard_failed': {
+      const meaning = 'The guard met an error of its own. What it could not judge was not executed.'
+      return { word: 'GUARD FAILED', text: parts.join(', '), meaning }
+    }
     case 'incomplete':
-      return {
-        word: 'INCOMPLETE',
-        text,
-        meaning:
-          refused > 0
-            ? 'What the refused connections would have done is not known, so this is not the whole plan.'
-            : 'The audit trail is not whole, so this may not be everything: see Problems.',
-      }
+      return { word: 'INCOMPLETE', ...incomplete(report, parts, attempted, refused) }
   }
+}
+
+function incomplete(report: Report, parts: readonly string[], attempted: number, refused: number) {
+  if (refused > 0) {
+    const meaning = 'What the refused connections would have done is not known, so this is not the whole plan.'
+    return { text: parts.join(', '), meaning }
+  }
+  // No hook has vouched for the run: "no write" would say more than anyone knows.
+  if (report.attestation.hooks.length === 0 && attempted === 0) {
+    return { text: 'nothing is known of what this run did', meaning: 'It may have been done for real: see Problems.' }
+  }
+  const text = attempted > 0 ? parts.join(', ') : `no write on record, ${count(report.totals.reads, 'read')} passed`
+  return { text, meaning: 'The audit trail is not whole, so this may not be everything: see Problems.' }
 }
 
 /** `14 reads: 12 postgresql public.customers, 2 http crm.example`, most frequent first. */
@@ -70,6 +74,14 @@ export function letThrough(
     const objects = new Set(effects.map(actionAndObject).map(({ action, object }) => `${action} ${object}`))
     return { rule, times: effects.length, objects: [...objects] }
   })
+}
+
+/** Most problems and decisions shown; the rest is counted. */
+const MAX_ENTRIES = 100
+
+/** The first of a list, and how many more there are. */
+export function capped<T>(entries: readonly T[]): { readonly shown: readonly T[]; readonly left: number } {
+  return { shown: entries.slice(0, MAX_ENTRIES), left: Math.max(0, entries.length - MAX_ENTRIES) }
 }
 
 /** Problems told once each, with how often. */
@@ -102,6 +114,15 @@ export function runFacts(report: Report): { readonly name: string; readonly valu
     facts.push({ name: 'trace', value: safe(second === undefined ? first : `${first} ${second}${more}`) })
   }
   return facts
+}
+
+/** SHA-256 of the empty text: the hash of the default policy, which has no file. */
+const NO_FILE = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
+
+/** Which policy decided, with so many digits of its hash. */
+export function policyName({ attestation: { policyHash } }: Report, digits = 64): string {
+  if (policyHash === null) return 'not recorded'
+  return policyHash === NO_FILE ? 'default (no file)' : `sha256 ${safe(policyHash.slice(0, digits))}`
 }
 
 /** Decisions with identical neighbours told once. */

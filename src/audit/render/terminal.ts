@@ -1,7 +1,16 @@
 import type { Report } from '../report.js'
 import { PLAIN, type Style } from './style.js'
-import { decisionViews, headline, letThrough, problemCounts, readCounts, runFacts } from './summary.js'
-import { count, padEnd, padStart, shorten, width, wrap } from './text.js'
+import {
+  capped,
+  decisionViews,
+  headline,
+  letThrough,
+  policyName,
+  problemCounts,
+  readCounts,
+  runFacts,
+} from './summary.js'
+import { count, padEnd, padStart, safe, shorten, width, wrap } from './text.js'
 import { type ChangeLine, cutValue, skipShared } from './values.js'
 import { type EffectView, effectViews, type PayloadView } from './view.js'
 
@@ -77,9 +86,10 @@ class Page {
     const tags = [...view.tags, ...(view.repeats > 1 ? [`x${view.repeats}`] : [])]
     const mark = view.mark === undefined ? '' : `  ${view.mark}`
     const room = this.#width - width(start) - width(mark)
-    // The object gives way before what follows it, but never below what tells it apart.
-    const after = shorten(tags.map((tag) => `  ${tag}`).join(''), Math.max(room - 24, 12))
-    const object = shorten(view.object, Math.max(room - width(after), 16))
+    // What follows the object gives way first, but for a few columns it goes altogether.
+    const spare = room - 24
+    const after = spare < 8 ? '' : shorten(tags.map((tag) => `  ${tag}`).join(''), spare)
+    const object = shorten(view.object, Math.max(room - width(after), 8))
     const paint = view.mark === 'NOT BLOCKED' || view.mark === 'GUARD FAILED' ? red : yellow
     this.#add(
       `${dim(padStart(numberOf(view), numbers))}  ${dim(padStart(view.offset, offsets))}  ` +
@@ -92,7 +102,7 @@ class Page {
     }
     if (view.more !== undefined) this.#add(`${indent}${dim(`… ${view.more}`)}`)
     if (view.payload !== undefined) this.#payload(view.payload, indent)
-    for (const note of view.notes) this.#paragraph(note, indent, dim)
+    for (const note of view.notes) this.#paragraph(note, indent, note.startsWith('rule ') ? dim : undefined)
   }
 
   #change({ sign, field, before, after }: ChangeLine, indent: string): void {
@@ -138,7 +148,7 @@ class Page {
   }
 
   problems(report: Report): void {
-    const problems = problemCounts(report)
+    const { shown: problems, left } = capped(problemCounts(report))
     if (problems.length === 0) return
     this.#section('Problems')
     const { red } = this.#style
@@ -149,10 +159,11 @@ class Page {
       this.#add(`  ${red(padEnd(kind, names))}  ${first}`)
       for (const line of rest) this.#add(`${' '.repeat(names + 4)}${line}`)
     }
+    if (left > 0) this.#add(`  … and ${left} more: --json has them all`)
   }
 
   decisions(report: Report): void {
-    const decisions = decisionViews(report)
+    const { shown: decisions, left } = capped(decisionViews(report))
     if (decisions.length === 0) return
     this.#section('Decisions')
     for (const { offset, text, repeats } of decisions) {
@@ -161,6 +172,7 @@ class Page {
         `  ${this.#style.dim(offset)}  ${shorten(text, this.#width - offset.length - 4 - times.length)}${times}`,
       )
     }
+    if (left > 0) this.#add(`  … and ${left} more: --json has them all`)
   }
 
   reads(report: Report): void {
@@ -183,13 +195,14 @@ class Page {
     this.#add(start + shorten(text, this.#width - 'Reads  '.length))
   }
 
-  attestation({ attestation: { hooks, gaps, policyHash } }: Report): void {
+  attestation(report: Report): void {
+    const { hooks, gaps } = report.attestation
     this.#section('Guarded by')
     this.#named(
       [
-        { name: 'hooks', value: hooks.length === 0 ? 'none' : hooks.join(', ') },
-        { name: 'gaps', value: gaps.length === 0 ? 'none' : gaps.join(', ') },
-        { name: 'policy', value: policyHash === null ? 'not recorded' : `sha256 ${policyHash.slice(0, 16)}` },
+        { name: 'hooks', value: hooks.length === 0 ? 'none' : safe(hooks.join(', ')) },
+        { name: 'gaps', value: gaps.length === 0 ? 'none' : safe(gaps.join(', ')) },
+        { name: 'policy', value: policyName(report, 16) },
       ],
       '  ',
     )
@@ -210,7 +223,7 @@ class Page {
     }
   }
 
-  #paragraph(text: string, indent: string, paint: (text: string) => string = (line) => line): void {
+  #paragraph(text: string, indent: string, paint = (line: string) => line): void {
     for (const line of wrap(text, Math.max(this.#width - indent.length, 20))) this.#add(`${indent}${paint(line)}`)
   }
 

@@ -1,4 +1,4 @@
-import type { FieldChange } from '../../journal/record.js'
+import type { FieldChange, Preview } from '../../journal/record.js'
 import type { Report, ReportEffect } from '../report.js'
 import { isFenceRefusal } from '../run-facts.js'
 import { bytes, count, offset, safe } from './text.js'
@@ -88,7 +88,8 @@ function effectView(effect: ReportEffect, number: number, report: Report): Omit<
   const only = all.length === 1 && effect.preview.rows <= 1 ? all[0]![0]! : undefined
   const tags: string[] = []
   if (only !== undefined && only.target === effect.target && only.key !== null) tags.push(safe(only.key))
-  if (effect.preview.method !== 'none' && effect.preview.rows !== 1) tags.push(count(effect.preview.rows, 'row'))
+  const rows = rowCount(effect.preview)
+  if (rows !== undefined && effect.preview.rows !== 1) tags.push(rows)
   if (report.run.service.length > 1) tags.push(`(${safe(effect.service)})`)
   const { action, object } = actionAndObject(effect)
   return {
@@ -103,6 +104,11 @@ function effectView(effect: ReportEffect, number: number, report: Report): Omit<
     payload: all.length === 0 ? payloadView(effect) : undefined,
     notes: notesOf(effect),
   }
+}
+
+/** `2 rows`, where rows were looked at; a call that is not about rows has none. */
+export function rowCount({ method, rows, diff }: Preview): string | undefined {
+  return method === 'select' || method === 'rollback' || diff.length > 0 ? count(rows, 'row') : undefined
 }
 
 /** `update  public.customers`, `create  POST crm.example/v1/contacts`: the verb is not said twice, and the target always. */

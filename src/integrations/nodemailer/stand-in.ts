@@ -95,12 +95,12 @@ function deliver(
     transport.getSocket = mailer.getSocket
     mailer.getSocket = false
   }
-  const answer = guard.bind((error: unknown, info?: unknown) => (error ? reject(error) : resolve(info)))
   guard.root(() =>
     guard.permit(`mail ${decision.rule}`, (permit) =>
       transport.send(mail, (error, info) => {
         permit.open = false
-        answer(error, info)
+        if (error) reject(error)
+        else resolve(info)
       }),
     ),
   )

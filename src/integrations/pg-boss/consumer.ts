@@ -155,7 +155,7 @@ function refusal(queue: string, why: string): DryTraceError {
   })
 }
 
-/** Settles jobs one by one, fenced to this attempt where the library supports it. */
+/** Settles some jobs of a batch before pg-boss settles the rest. */
 async function settle(
   originals: Originals,
   boss: Boss,
@@ -165,12 +165,11 @@ async function settle(
   outcome: unknown,
   options: Options | undefined,
 ): Promise<void> {
-  const data = outcome instanceof Error ? { name: outcome.name, message: outcome.message } : outcome
   await originals[how]?.call(
     boss,
     queue,
     jobs.map(({ id }) => id),
-    data,
+    outcome,
     options,
   )
 }

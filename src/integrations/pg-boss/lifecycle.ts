@@ -131,13 +131,12 @@ export function lifecycle(
     // The library's own error for arguments it does not take.
     if (typeof handler !== 'function' || at === 0) return originals['work']?.apply(this, args)
     const options = (at === 2 ? args[1] : undefined) as Options | null | undefined
-    const boss = this
     const run = guard.run()
     const register = (id: unknown) =>
-      addWorker({ id: String(id), boss, queue, handler, options: options ?? {}, runId: run?.id })
+      addWorker({ id: String(id), boss: this, queue, handler, options: options ?? {}, runId: run?.id })
     if (run?.processWide === true) return rememberOnly(run, queue, register)
-    args[at] = consume({ boss, queue, options: options ?? {}, handler, originals, guard })
-    const start = () => originals['work']?.apply(boss, args) as Promise<unknown>
+    args[at] = consume({ boss: this, queue, options: options ?? {}, handler, originals, guard })
+    const start = () => originals['work']?.apply(this, args) as Promise<unknown>
     const started = run === undefined ? start() : guard.root(start)
     started.then(register, () => {})
     return started

@@ -17,6 +17,7 @@ export function loopbacksLeft(run: Run): number {
 export interface LoopedJob {
   readonly id: string
   readonly queue: string
+  /** As JSON holds it. */
   readonly data: unknown
   readonly options: Options
 }
@@ -106,8 +107,7 @@ function fetched(
   const job = {
     id,
     name,
-    // What jsonb makes of it.
-    data: data === undefined ? null : (JSON.parse(JSON.stringify(data)) as unknown),
+    data,
     retryCount: 0,
     expireInSeconds: pick('expireInSeconds', 15 * 60) as number,
     heartbeatSeconds: pick('heartbeatSeconds', null),

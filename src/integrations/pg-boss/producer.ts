@@ -16,6 +16,9 @@ export interface Copied {
   readonly attorney: Attorney
 }
 
+/** What reads told about the call. */
+type Found = Pick<AnsweredCall, 'matched' | 'moved'> & { readonly notes: readonly string[] }
+
 const LOOPABLE: ReadonlySet<string> = new Set(['send', 'sendAfter', 'sendThrottled', 'sendDebounced', 'insert'])
 
 /**
@@ -31,9 +34,7 @@ export async function answerCall(
   args: unknown[],
 ): Promise<unknown> {
   const { guard, hook, originals, attorney } = copied
-  const call = readCall(method, args, attorney)
-  // As pg-boss does before it sends: a payload JSON cannot hold fails the call.
-  JSON.stringify(call.payload)
+  const call = snapshot(readCall(method, args, attorney))
   const decision = guard.decide(run, hook, () => classifyCall(call))
   if (decision.verdict === 'allow') return allowed(copied, decision, boss, method, args)
   if (decision.error !== undefined) {
@@ -41,20 +42,21 @@ export async function answerCall(
     throw decision.error
   }
   if (call.kind === 'unknown') {
-    guard.record(decision, { note: 'no result is known for this method' })
+    guard.record(asBlocked(decision), { note: 'no result is known for this method' })
     throw new DryTraceError(
       'DRY_BLOCKED',
       `dry run: pg-boss ${method}() was blocked, and its result cannot be simulated`,
     )
   }
   let failure: unknown
-  let found: Pick<AnsweredCall, 'matched' | 'moved'> = { matched: [], moved: 0 }
+  let found: Found = { matched: [], moved: 0, notes: [] }
   try {
     failure = await missingQueue(run, boss, call, originals)
     if (failure === undefined) found = await preview(call, boss, originals)
   } catch (error) {
-    // The reads pg-boss makes itself: they fail dry as they fail live.
-    failure = error
+    // The reads pg-boss makes itself fail dry as they fail live; a read that was refused on our behalf is no failure.
+    if (error instanceof DryTraceError) found = { ...found, notes: ['the queue could not be looked at'] }
+    else failure = error
   }
   if (failure !== undefined) {
     guard.record(asBlocked(decision), { note: `would fail: ${messageOf(failure)}` })
@@ -73,7 +75,7 @@ function answer(
   run: Run,
   boss: Boss,
   call: Call,
-  found: Pick<AnsweredCall, 'matched' | 'moved'>,
+  { notes: seen, ...found }: Found,
 ): unknown {
   const made = found.matched.length > 0 ? [] : call.jobs
   const syntheticIds: string[] = []
@@ -84,7 +86,7 @@ function answer(
     return id
   })
   const answered: AnsweredCall = { ...call, ...found, assigned }
-  const notes = notesOn(call, knownQueues(run, boss).rows.get(call.destination ?? '')?.['policy'])
+  const notes = [...seen, ...notesOn(call, knownQueues(run, boss).rows.get(call.destination ?? '')?.['policy'])]
   const looped = decision.verdict === 'loopback' ? loopbackOf(run, boss, call, guard) : undefined
   if (typeof looped === 'string') notes.push(looped)
   // The record says `forwarded` only of what a handler is really given.
@@ -102,6 +104,15 @@ function answer(
   return respond === undefined ? simulateCall(answered) : respond
 }
 
+/**
+ * The call as it is now: the caller may change its objects while we look up
+ * the queue. Throws for what JSON cannot hold, as pg-boss does.
+ */
+function snapshot(call: Call): Call {
+  const copy = (value: unknown): unknown => (value === undefined ? undefined : JSON.parse(JSON.stringify(value)))
+  return { ...call, payload: copy(call.payload), jobs: call.jobs.map((job) => ({ ...job, data: copy(job.data) })) }
+}
+
 /** The worker that is given the jobs, or why none is. */
 function loopbackOf(run: Run, boss: Boss, call: Call, guard: Guard) {
   if (!LOOPABLE.has(call.method)) return `${call.method} cannot be looped back: blocked instead`
@@ -116,7 +127,7 @@ function loopbackOf(run: Run, boss: Boss, call: Call, guard: Guard) {
 }
 
 /** Reads that tell what the call would have done to existing jobs. */
-async function preview(call: Call, boss: Boss, originals: Originals): Promise<Pick<AnsweredCall, 'matched' | 'moved'>> {
+async function preview(call: Call, boss: Boss, originals: Originals): Promise<Found> {
   const { method, destination, options } = call
   if (method === 'update' || method === 'upsert') {
     const { id, singletonKey: key, match = 'newest' } = options
@@ -129,6 +140,7 @@ async function preview(call: Call, boss: Boss, originals: Originals): Promise<Pi
     return {
       matched: match === 'all' ? newestFirst : newestFirst.slice(...(match === 'oldest' ? [-1] : [0, 1])),
       moved: 0,
+      notes: [],
     }
   }
   if (method === 'redrive') {
@@ -136,13 +148,13 @@ async function preview(call: Call, boss: Boss, originals: Originals): Promise<Pi
       | { total: number; unroutable: number }
       | undefined
     const routable = seen === undefined ? 0 : seen.total - seen.unroutable
-    return { matched: [], moved: Math.min(routable, Number(options['limit'] ?? 1000)) }
+    return { matched: [], moved: Math.min(routable, Number(options['limit'] ?? 1000)), notes: [] }
   }
   if (method === 'schedule') {
     // Synchronous arithmetic that throws for the expressions schedule() throws for.
     originals['previewSchedule']?.call(boss, options['cron'], { tz: options['tz'] || 'UTC', count: 1 })
   }
-  return { matched: [], moved: 0 }
+  return { matched: [], moved: 0, notes: [] }
 }
 
 function withoutLimit({ limit: _limit, db: _db, ...rest }: Options): Options {

@@ -3,7 +3,10 @@ import type { Call } from './call.js'
 import type { Boss, Originals, QueueRow } from './library.js'
 
 interface Known {
+  /** Queues that exist. */
   readonly rows: Map<string, QueueRow>
+  /** Reads under way: calls made at the same time share one, and so keep their order. */
+  readonly reads: Map<string, Promise<QueueRow | null>>
   /** Queues whose creation was simulated in this run. */
   readonly created: Set<string>
 }
@@ -12,10 +15,10 @@ const byRun = new WeakMap<Run, WeakMap<Boss, Known>>()
 
 /** The queues of one boss as a run sees them: read once per run, plus those it would have created. */
 export function knownQueues(run: Run, boss: Boss): Known {
-  let bosses = byRun.get(run)
-  if (bosses === undefined) byRun.set(run, (bosses = new WeakMap()))
-  let known = bosses.get(boss)
-  if (known === undefined) bosses.set(boss, (known = { rows: new Map(), created: new Set() }))
+  const bosses = byRun.get(run) ?? new WeakMap<Boss, Known>()
+  byRun.set(run, bosses)
+  const known = bosses.get(boss) ?? { rows: new Map(), reads: new Map(), created: new Set() }
+  bosses.set(boss, known)
   return known
 }
 
@@ -24,14 +27,23 @@ export function knownQueues(run: Run, boss: Boss): Known {
  * reads the queue before it writes; so do we, with its own method.
  */
 export async function missingQueue(run: Run, boss: Boss, call: Call, originals: Originals): Promise<Error | undefined> {
-  const { rows, created } = knownQueues(run, boss)
+  const { rows, reads, created } = knownQueues(run, boss)
   for (const queue of call.queues) {
     if (rows.has(queue) || created.has(queue)) continue
-    const row = (await originals['getQueue']?.call(boss, queue)) as QueueRow | null | undefined
-    if (row === null) {
-      return new Error(call.method === 'schedule' ? `Queue ${queue} not found` : `Queue ${queue} does not exist`)
+    const read = reads.get(queue) ?? readQueue(boss, queue, originals)
+    reads.set(queue, read)
+    const row = await read.finally(() => reads.delete(queue))
+    if (row !== null) {
+      rows.set(queue, row)
+      continue
     }
-    if (row !== undefined) rows.set(queue, row)
+    if (call.method !== 'schedule') return new Error(`Queue ${queue} does not exist`)
+    // Live it is the foreign key that fails, and pg-boss only changes the message.
+    return Object.assign(new Error(`Queue ${queue} not found`), { name: 'error', code: '23503' })
   }
   return undefined
+}
+
+async function readQueue(boss: Boss, queue: string, originals: Originals): Promise<QueueRow | null> {
+  return ((await originals['getQueue']?.call(boss, queue)) ?? null) as QueueRow | null
 }

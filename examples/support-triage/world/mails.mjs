@@ -1,0 +1,29 @@
+import { randomBytes } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
+
+const DIRECTORY = new URL('../mails/', import.meta.url)
+
+/** The mails in the order of their names: `{name, about, mail}`, `mail` as the service takes it. */
+export async function loadMails() {
+  const names = (await readdir(DIRECTORY)).filter((name) => name.endsWith('.json')).sort()
+  return Promise.all(
+    names.map(async (name) => {
+      const { about, ...mail } = JSON.parse(await readFile(new URL(name, DIRECTORY), 'utf8'))
+      return { name: name.replace(/\.json$/, ''), about, mail }
+    }),
+  )
+}
+
+/** A new dry run: its id, its trace, and the headers that put a request into it. */
+export function newDryRun() {
+  const runId = `support-${randomBytes(4).toString('hex')}`
+  const traceId = randomBytes(16).toString('hex')
+  return {
+    runId,
+    traceId,
+    headers: () => ({
+      baggage: `dry_run=true,dry_run.run.id=${runId}`,
+      traceparent: `00-${traceId}-${randomBytes(8).toString('hex')}-01`,
+    }),
+  }
+}

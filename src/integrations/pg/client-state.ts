@@ -1,0 +1,52 @@
+import type { Run } from '../../run/run.js'
+import type { PgClient } from './driver.js'
+
+/** `I` idle, `T` in a transaction, `E` in a failed one. */
+export type TransactionStatus = 'I' | 'T' | 'E'
+
+/** What we keep for one connection. */
+export interface ClientState {
+  /** From the server's last ReadyForQuery. */
+  status: TransactionStatus | undefined
+  /** The run that opened the transaction the connection is in; every statement in it is dry. */
+  transaction: Run | undefined
+  /** Why texts cannot be judged on this connection, if they cannot. */
+  unreadable: string | undefined
+  /** Opened by a dry run and not yet handed out by the pool. */
+  newborn: boolean
+}
+
+const STATE = Symbol.for('drytrace.pg.state')
+
+interface Stateful {
+  [STATE]?: ClientState
+}
+
+export function stateOf(client: object): ClientState | undefined {
+  return (client as Stateful)[STATE]
+}
+
+/** Encodings in which a byte of ASCII may be half of a character, so that quotes are not where they seem to be. */
+const AMBIGUOUS_ENCODINGS = new Set(['BIG5', 'GB18030', 'GBK', 'JOHAB', 'SJIS', 'SHIFT_JIS_2004', 'UHC'])
+
+/** Follows what the server says of itself. Call it before the connection is opened. */
+export function followConnection(client: PgClient): ClientState {
+  const known = stateOf(client)
+  if (known !== undefined) return known
+  const state: ClientState = { status: undefined, transaction: undefined, unreadable: undefined, newborn: false }
+  Object.defineProperty(client, STATE, { value: state, enumerable: false })
+  const settings = new Map<string, string>()
+  client.connection?.on('readyForQuery', (message?: { status?: TransactionStatus }) => {
+    state.status = message?.status ?? 'I'
+  })
+  client.connection?.on('parameterStatus', (message: { parameterName: string; parameterValue: string }) => {
+    settings.set(message.parameterName, message.parameterValue)
+    const encoding = settings.get('client_encoding') ?? ''
+    if (settings.get('standard_conforming_strings') === 'off') {
+      state.unreadable = 'standard_conforming_strings is off'
+    } else {
+      state.unreadable = AMBIGUOUS_ENCODINGS.has(encoding) ? `client_encoding is ${encoding}` : undefined
+    }
+  })
+  return state
+}

@@ -1,0 +1,207 @@
+import { DryTraceError } from '../../errors.js'
+import type { Decision, Guard, Hook } from '../../guard/guard.js'
+import type { Run } from '../../run/run.js'
+import { classify, type Statement } from '../../sql/classify.js'
+import { grammarLoaded, loadGrammar } from '../../sql/grammar.js'
+import { type ClientState, followConnection, stateOf } from './client-state.js'
+import { Conversation } from './conversation.js'
+import { loadLibrary, type PgLibrary } from './deliver.js'
+import { isPlainQuery, type PgClient, type PgConnection, type PgQuery, queueOf } from './driver.js'
+import { effectOf } from './effect.js'
+import { ReadOnly } from './read-only.js'
+import { runScript } from './script.js'
+import type { Planned, Session } from './session.js'
+
+type ClientClass = { readonly prototype: PgClient }
+
+/** Meets `pg/lib/client.js`. */
+export function patchClient(Client: ClientClass, guard: Guard, hook: Hook, file: string): void {
+  const { prototype } = Client
+  for (const method of ['query', 'connect', '_pulseQueryQueue'] as const) {
+    if (typeof prototype[method] !== 'function') throw new TypeError(`pg's Client has no ${method}`)
+  }
+  const library = loadLibrary(file)
+  // A process that is dry as a whole will need it; a live one may never.
+  if (guard.run() !== undefined) void loadGrammar().catch(() => undefined)
+  const originalQuery = prototype.query
+  const originalConnect = prototype.connect
+
+  prototype.query = function query(config, values, callback) {
+    const run = guard.run() ?? stateOf(this)?.transaction
+    if (run === undefined) return originalQuery.call(this, config, values, callback)
+    return dryQuery({
+      guard,
+      hook,
+      library,
+      run,
+      client: this,
+      send: () => originalQuery.call(this, config, values, callback),
+    })
+  }
+
+  prototype.connect = function connect(callback) {
+    const state = followConnection(this)
+    if (guard.run() === undefined) return originalConnect.call(this, callback)
+    state.newborn = true
+    const bound = typeof callback === 'function' ? guard.bind(callback) : callback
+    // The socket outlives the call: what it emits later must not run in this dry run.
+    return guard.root(() =>
+      guard.permit('pg connect', (permit) => {
+        try {
+          return originalConnect.call(this, bound)
+        } finally {
+          permit.open = false
+        }
+      }),
+    )
+  }
+}
+
+interface DryCall {
+  readonly guard: Guard
+  readonly hook: Hook
+  readonly library: PgLibrary
+  readonly run: Run
+  readonly client: PgClient
+  /** pg's own `query`, with the caller's arguments. */
+  send(): unknown
+}
+
+/**
+ * Lets pg build the query, the promise and the timers itself while its queue
+ * is held, and takes over where the query would be sent.
+ */
+function dryQuery(call: DryCall): unknown {
+  const { guard, client } = call
+  const queue = queueOf(client)
+  const before = queue?.length ?? 0
+  const pulse = Object.getOwnPropertyDescriptor(client, '_pulseQueryQueue')
+  Object.defineProperty(client, '_pulseQueryQueue', { configurable: true, writable: true, value: () => undefined })
+  let result: unknown
+  try {
+    if (queue === undefined)
+      throw new DryTraceError('DRY_GUARD_FAILED', 'dry run: this version of pg is built differently')
+    result = call.send()
+  } finally {
+    if (pulse === undefined) Reflect.deleteProperty(client, '_pulseQueryQueue')
+    else Object.defineProperty(client, '_pulseQueryQueue', pulse)
+  }
+  // Nothing was queued: pg has refused the call itself.
+  const query = queue.length > before ? queue.at(-1) : undefined
+  if (query === undefined) return result
+  bindToCaller(query, guard)
+  takeOver(call, query)
+  // What else waits in the queue is somebody else's.
+  guard.root(() => client._pulseQueryQueue())
+  return result
+}
+
+/** pg calls back from the socket, whose context is that of whoever opened the connection. */
+function bindToCaller(query: PgQuery, guard: Guard): void {
+  if (typeof query.callback === 'function') query.callback = guard.bind(query.callback)
+  if (typeof query.emit === 'function') query.emit = guard.bind(query.emit)
+}
+
+function takeOver(call: DryCall, query: PgQuery): void {
+  const { guard, client } = call
+  const state = followConnection(client)
+  const setup = state.newborn
+  const decide = guard.bind((statement: Statement, culprit?: string) => decideOn(call, statement, culprit))
+  const refusal = whyRefused(client, state, query)
+  if (refusal !== undefined) {
+    const decision = decide(unreadable(query, refusal))
+    const error = guard.fail(decision, new DryTraceError('DRY_BLOCKED', `dry run: ${refusal}`))
+    query.submit = () => error
+    return
+  }
+  const plan = (connection?: PgConnection): readonly Planned[] => {
+    const text = textOf(query, connection ?? client.connection)
+    const statements = text === undefined ? [unreadable(query, 'its text is not known')] : classify(text)
+    return statements.map((statement) => ({
+      statement,
+      decision: statement.kind === 'tx' ? undefined : decide(statement),
+      several: statements.length > 1,
+    }))
+  }
+  // Decided here and now, unless this is the first dry statement of the process and the grammar still loads.
+  const planned = grammarLoaded() && textOf(query, client.connection) !== undefined ? plan() : undefined
+  if (planned === undefined) void loadGrammar().catch(() => undefined)
+
+  query.submit = function submit(connection) {
+    Reflect.deleteProperty(query, 'submit')
+    const conversation = new Conversation(client, connection, query)
+    const session: Session = {
+      guard,
+      run: call.run,
+      library: call.library,
+      conversation,
+      reader: new ReadOnly(conversation),
+      query,
+      decide,
+      current: undefined,
+      setupSkipped: false,
+    }
+    const misnamed = nameTaken(query, connection)
+    if (misnamed !== undefined) return misnamed
+    guard.root(() => {
+      void runScript(session, () => planned ?? plan(connection)).then(() => {
+        // A connection that is not set up as live code wants it must not go back to the pool.
+        if (setup && session.setupSkipped) client._poolUseCount = Number.POSITIVE_INFINITY
+      })
+    })
+    return null
+  }
+}
+
+function decideOn(call: DryCall, statement: Statement, culprit: string | undefined): Decision {
+  const { host, port, database } = call.client
+  return call.guard.decide(call.run, call.hook, () => effectOf(statement, { host, port, database }, culprit))
+}
+
+function whyRefused(client: PgClient, state: ClientState, query: PgQuery): string | undefined {
+  if (state.unreadable !== undefined) return `SQL on this connection cannot be judged: ${state.unreadable}`
+  if (client.pipeline) return 'a pg client in pipeline mode is not supported'
+  if (!isPlainQuery(query))
+    return `${query.constructor.name} (a cursor, stream or COPY) is not supported by pg's integration yet`
+  return undefined
+}
+
+/** The text the server will run: a name that is known already stands for the text it was prepared with. */
+function textOf(query: PgQuery, connection: PgConnection | undefined): string | undefined {
+  const name = query.name
+  const prepared = name
+    ? (connection?.parsedStatements[name] ?? connection?.submittedNamedStatements?.[name])
+    : undefined
+  if (prepared !== undefined) return prepared
+  return typeof query.text === 'string' ? query.text : undefined
+}
+
+/** pg's own check, which a blocked statement would not reach. */
+function nameTaken(query: PgQuery, connection: PgConnection): Error | undefined {
+  const previous = query.name
+    ? (connection.parsedStatements[query.name] ?? connection.submittedNamedStatements?.[query.name])
+    : undefined
+  if (!query.text || previous === undefined || previous === query.text) return undefined
+  return new Error(`Prepared statements must be unique - '${query.name}' was used for a different statement`)
+}
+
+function unreadable(query: PgQuery, error: string): Statement {
+  return {
+    kind: 'unparsed',
+    node: '',
+    operation: 'SQL',
+    tag: '',
+    relation: undefined,
+    writes: [],
+    functions: [],
+    denied: [],
+    unknown: [],
+    relations: [],
+    upsert: false,
+    locks: false,
+    text: typeof query.text === 'string' ? query.text : '',
+    safeText: '',
+    fingerprint: '0000000000000000',
+    error,
+  }
+}

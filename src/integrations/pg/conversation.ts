@@ -1,0 +1,352 @@
+import { type ClientState, stateOf } from './client-state.js'
+import {
+  type CommandComplete,
+  type PgClient,
+  type PgConnection,
+  type PgQuery,
+  type QueryHandlers,
+  type RowDescription,
+  setActive,
+} from './driver.js'
+
+/** One statement of a round, in the extended protocol. */
+export interface Step {
+  readonly text: string
+  /** Already in the driver's wire form. */
+  readonly values?: readonly unknown[]
+  readonly types?: readonly number[]
+  /** Parse and describe only: nothing is executed. */
+  readonly describe?: boolean
+}
+
+/** Where the rows of a round's main statement go. */
+export interface Sink {
+  rowDescription?(message: RowDescription): void
+  row?(fields: (string | null)[]): void
+  /** The statement succeeded; what the application's query gets next is the command tag. */
+  complete?(): void
+}
+
+/** What the server answered to one round. */
+export interface Answer {
+  readonly fields: RowDescription | undefined
+  readonly parameterTypes: readonly number[] | undefined
+  readonly tag: string | undefined
+  readonly error: DatabaseError | undefined
+  /** The error came from a statement before the main one. */
+  readonly failedEarly: boolean
+  /** The connection is gone. */
+  readonly lost: boolean
+}
+
+export interface DatabaseError extends Error {
+  readonly code?: string
+  readonly severity?: string
+}
+
+interface Round {
+  readonly sink: Sink
+  readonly before: number
+  readonly forward: PgQuery | undefined
+  readonly retag: ((tag: string) => string) | undefined
+  readonly view: PgConnection
+  /** Name and text the query went out under. */
+  sent: { name: string | undefined; text: unknown }
+  readonly onParameters: (message: { dataTypeIDs: number[] }) => void
+  /** Command tags seen so far. */
+  completed: number
+  synced: boolean
+  mainDone: boolean
+  fields: RowDescription | undefined
+  parameterTypes: readonly number[] | undefined
+  tag: string | undefined
+  error: DatabaseError | undefined
+  failedEarly: boolean
+  readonly resolve: (answer: Answer) => void
+}
+
+/** How a statement is fenced: what is sent before and after it under the same Sync. */
+export interface Fence {
+  readonly before: readonly string[]
+  readonly after: readonly string[]
+}
+
+export const NO_FENCE: Fence = { before: [], after: [] }
+
+/**
+ * Owns a connection in the place of one query, for as many round trips as it
+ * takes. pg's queue stands still meanwhile, because it sees an active query.
+ */
+export class Conversation implements QueryHandlers {
+  readonly client: PgClient
+  readonly connection: PgConnection
+  readonly state: ClientState
+  readonly #query: PgQuery
+  #round: Round | undefined
+  #lost: Error | undefined
+
+  constructor(client: PgClient, connection: PgConnection, query: PgQuery) {
+    this.client = client
+    this.connection = connection
+    this.state = stateOf(client) as ClientState
+    this.#query = query
+  }
+
+  /** pg notes under this name that a statement was parsed; so it may show only while the query's own answer arrives. */
+  get name(): string | undefined {
+    return this.#main?.sent.name
+  }
+
+  get text(): unknown {
+    return this.#main?.sent.text
+  }
+
+  get status(): string {
+    return this.state.status ?? 'I'
+  }
+
+  /** True when the connection was lost; the error that said so. */
+  get lost(): Error | undefined {
+    return this.#lost
+  }
+
+  hold(): void {
+    setActive(this.client, this)
+    this.client.readyForQuery = false
+  }
+
+  release(): void {
+    setActive(this.client, null)
+    this.client.readyForQuery = true
+  }
+
+  /** Sends one statement of ours within its fence, under one Sync. */
+  run(step: Step, fence: Fence = NO_FENCE, sink: Sink = {}): Promise<Answer> {
+    return this.#exchange(fence, { sink }, () => {
+      this.#put(step)
+      this.#finish(fence)
+    })
+  }
+
+  /** Lets the application's query send itself within the fence, and hears the answer. `text` replaces its own. */
+  forward(
+    fence: Fence,
+    options: { text?: string; sink?: Sink; retag?: (tag: string) => string } = {},
+  ): Promise<Answer> {
+    const query = this.#query
+    return this.#exchange(fence, { sink: options.sink ?? {}, forward: query, retag: options.retag }, (view) => {
+      const own = { text: query.text, name: query.name }
+      if (options.text !== undefined) {
+        query.text = options.text
+        // The name stands for the text the application knows it by.
+        query.name = undefined
+      }
+      // One statement per message is what the extended protocol guarantees; the simple one would run a whole script.
+      query.requiresPreparation = () => true
+      if (this.#round !== undefined) this.#round.sent = { name: query.name, text: query.text }
+      try {
+        const refused = query.submit(view)
+        if (refused && this.#round !== undefined) {
+          this.#round.error = refused
+          view.sync()
+        }
+      } finally {
+        delete query.requiresPreparation
+        query.text = own.text
+        query.name = own.name
+      }
+    })
+  }
+
+  /** Sends a constant of ours by the simple protocol. */
+  simple(text: string): Promise<Answer> {
+    return this.#exchange(NO_FENCE, { sink: {} }, () => {
+      if (this.#round) this.#round.synced = true
+      this.connection.query(text)
+    })
+  }
+
+  #exchange(
+    fence: Fence,
+    round: Pick<Round, 'sink'> & { forward?: PgQuery; retag?: Round['retag'] },
+    send: (view: PgConnection) => void,
+  ): Promise<Answer> {
+    const lost = this.#lost
+    if (lost !== undefined) return Promise.resolve({ ...NOTHING, error: lost, lost: true })
+    this.hold()
+    return new Promise((resolve) => {
+      const view = this.#view(fence)
+      const current: Round = {
+        sink: round.sink,
+        before: fence.before.length,
+        forward: round.forward,
+        retag: round.retag,
+        view,
+        sent: { name: undefined, text: undefined },
+        onParameters: ({ dataTypeIDs }) => {
+          current.parameterTypes = dataTypeIDs
+        },
+        completed: 0,
+        synced: false,
+        mainDone: false,
+        fields: undefined,
+        parameterTypes: undefined,
+        tag: undefined,
+        error: undefined,
+        failedEarly: false,
+        resolve,
+      }
+      this.#round = current
+      const { stream } = this.connection
+      stream.cork?.()
+      try {
+        for (const text of fence.before) this.#putFence(text)
+        send(view)
+      } finally {
+        stream.uncork?.()
+      }
+    })
+  }
+
+  #put(step: Step): void {
+    const { connection } = this
+    connection.parse({ text: step.text, name: '', ...(step.types ? { types: step.types } : {}) })
+    if (step.describe) {
+      if (this.#round) connection.on('parameterDescription', this.#round.onParameters)
+      connection.describe({ type: 'S', name: '' })
+      return
+    }
+    connection.bind({ portal: '', statement: '', values: step.values ?? [] })
+    connection.describe({ type: 'P', name: '' })
+    connection.execute({ portal: '', rows: 0 })
+  }
+
+  #putFence(text: string): void {
+    const { connection } = this
+    connection.parse({ text, name: '' })
+    connection.bind({ portal: '', statement: '', values: [] })
+    connection.execute({ portal: '', rows: 0 })
+  }
+
+  #finish(fence: Fence): void {
+    const round = this.#round
+    if (round === undefined || round.synced) return
+    round.synced = true
+    // After an error the server skips to the Sync, so what follows it does no harm.
+    for (const text of fence.after) this.#putFence(text)
+    this.connection.sync()
+  }
+
+  /** The connection as the application's query sees it: its Sync closes the fence first. */
+  #view(fence: Fence): PgConnection {
+    const sync = (): void => this.#finish(fence)
+    return new Proxy(this.connection, {
+      get(target, key) {
+        if (key === 'sync') return sync
+        const value = Reflect.get(target, key) as unknown
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    })
+  }
+
+  get #main(): Round | undefined {
+    const round = this.#round
+    return round !== undefined && round.completed === round.before && !round.mainDone ? round : undefined
+  }
+
+  handleRowDescription(message: RowDescription): void {
+    const round = this.#main
+    if (round === undefined) return
+    round.fields = message
+    if (round.forward && !round.sink.rowDescription) round.forward.handleRowDescription(message)
+    else round.sink.rowDescription?.(message)
+  }
+
+  handleDataRow(message: { fields: (string | null)[] }): void {
+    const round = this.#main
+    if (round === undefined) return
+    if (round.sink.row) round.sink.row(message.fields)
+    else round.forward?.handleDataRow(message)
+  }
+
+  handleCommandComplete(message: CommandComplete): void {
+    const round = this.#round
+    if (round === undefined) return
+    const main = this.#main
+    round.completed++
+    if (main === undefined) return
+    round.mainDone = true
+    round.tag = message.text
+    round.sink.complete?.()
+    if (round.retag) message.text = round.retag(message.text)
+    round.forward?.handleCommandComplete(message, round.view)
+  }
+
+  handlePortalSuspended(): void {
+    const round = this.#main
+    round?.forward?.handlePortalSuspended(round.view)
+  }
+
+  handleEmptyQuery(): void {
+    const round = this.#main
+    if (round === undefined) return
+    round.completed++
+    round.mainDone = true
+    round.forward?.handleEmptyQuery?.(round.view)
+  }
+
+  handleCopyInResponse(connection: PgConnection): void {
+    connection.sendCopyFail('drytrace: blocked')
+  }
+
+  handleCopyData(message: unknown, connection: PgConnection): void {
+    this.#main?.forward?.handleCopyData?.(message, connection)
+  }
+
+  handleError(error: DatabaseError): void {
+    const round = this.#round
+    // Errors of the server carry a severity and are followed by ReadyForQuery, unless it hangs up.
+    const fromServer = typeof error.severity === 'string' && error.severity !== 'FATAL' && error.severity !== 'PANIC'
+    if (!fromServer) {
+      this.#lost ??= round?.error ?? error
+      this.#end({ error: this.#lost, lost: true })
+      return
+    }
+    // pg takes the failed query off the connection, and forgets that its name was sent.
+    setActive(this.client, this)
+    if (this.#query.name !== undefined) delete this.connection.submittedNamedStatements?.[this.#query.name]
+    if (round === undefined) return
+    round.error ??= error
+    round.failedEarly = round.completed < round.before
+    if (!round.synced) {
+      round.synced = true
+      this.connection.sync()
+    }
+  }
+
+  handleReadyForQuery(): void {
+    this.hold()
+    this.#end({ lost: false })
+  }
+
+  #end(outcome: Pick<Answer, 'lost'> & Partial<Answer>): void {
+    const round = this.#round
+    if (round === undefined) return
+    this.#round = undefined
+    this.connection.off('parameterDescription', round.onParameters)
+    round.resolve({ ...answerOf(round), ...outcome })
+  }
+}
+
+const NOTHING: Answer = {
+  fields: undefined,
+  parameterTypes: undefined,
+  tag: undefined,
+  error: undefined,
+  failedEarly: false,
+  lost: false,
+}
+
+function answerOf({ fields, parameterTypes, tag, error, failedEarly }: Round): Omit<Answer, 'lost'> {
+  return { fields, parameterTypes, tag, error, failedEarly }
+}

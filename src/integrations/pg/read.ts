@@ -1,0 +1,175 @@
+import { DryTraceError, messageOf } from '../../errors.js'
+import type { Decision } from '../../guard/guard.js'
+import { classify, type Statement } from '../../sql/classify.js'
+import { deparse, parseOne } from '../../sql/grammar.js'
+import { hazardOf } from '../../sql/hazards.js'
+import { neutralise } from '../../sql/neutralise.js'
+import { NO_FENCE, type Sink } from './conversation.js'
+import { deliver } from './deliver.js'
+import type { RowDescription } from './driver.js'
+import { fail, insideDryTransaction, insideLiveTransaction, type Planned, record, type Session } from './session.js'
+import { simulateBlocked } from './write.js'
+
+/** SQLSTATE of a write in a READ ONLY transaction. */
+const READ_ONLY_VIOLATION = '25006'
+
+/** Statements whose effect on a cursor or a constraint no savepoint undoes. */
+const STICKY = new Set(['FetchStmt', 'ClosePortalStmt', 'DeclareCursorStmt', 'ConstraintsSetStmt'])
+
+/** A query, executed READ ONLY. Returns the error for the caller. */
+export async function executeRead(session: Session, planned: Planned, decision: Decision): Promise<Error | undefined> {
+  const { statement } = planned
+  session.current = decision
+  if (insideLiveTransaction(session) && STICKY.has(statement.node)) {
+    return fail(
+      session,
+      decision,
+      new DryTraceError(
+        'DRY_BLOCKED',
+        `dry run: ${statement.operation} in a transaction that was opened outside the run`,
+      ),
+    )
+  }
+  const culprit = await culpritOf(session, statement)
+  if (culprit !== undefined) return await simulateBlocked(session, statement, session.decide(statement, culprit), true)
+  record(session, decision)
+  return await runRead(session, statement, planned.several ? statement.text : undefined)
+}
+
+/** A query with locks or calls that must not happen: the rest of it is executed READ ONLY. */
+export async function executeNeutralised(
+  session: Session,
+  statement: Statement,
+  decision: Decision,
+): Promise<Error | undefined> {
+  session.current = decision
+  const harmless = statement.node === 'SelectStmt' ? neutralised(session, statement) : undefined
+  const culprit = harmless === undefined ? undefined : await culpritOf(session, harmless.statement)
+  if (harmless === undefined || culprit !== undefined) return await simulateBlocked(session, statement, decision, true)
+  const { notes, syntheticIds } = harmless
+  const blocked = decision.verdict !== 'allow'
+  record(session, decision, {
+    note: notes.join('; '),
+    syntheticIds,
+    ...(blocked ? { preview: { method: 'synthesized' as const, rows: 0, diff: [], notes } } : {}),
+    ...(blocked ? { fidelity: 'plausible' as const } : {}),
+  })
+  return await runRead(session, harmless.statement, harmless.statement.text)
+}
+
+/** A statement that changes the session: sent as it is, unless that would outlast the run. */
+export async function executeSession(
+  session: Session,
+  planned: Planned,
+  decision: Decision,
+): Promise<Error | undefined> {
+  const { statement } = planned
+  const reason = whyFaked(session, statement)
+  if (reason !== undefined) {
+    record(session, decision, { note: reason })
+    session.setupSkipped = true
+    deliver(session.query, session.conversation.connection, { tag: statement.tag })
+    return undefined
+  }
+  record(session, decision)
+  const answer = await session.conversation.forward(NO_FENCE, planned.several ? { text: statement.text } : {})
+  return answer.error
+}
+
+/** Settings that decide whether live statements on this connection may write. */
+const MODE = /^((default_)?transaction_read_only|session characteristics|session_replication_role)$/
+
+function whyFaked(session: Session, statement: Statement): string | undefined {
+  if (/^(Discard|Listen|Unlisten)Stmt$/.test(statement.node)) return `${statement.operation} was not sent`
+  if (statement.kind === 'txmode') {
+    const setting = statement.relation ?? ''
+    if (MODE.test(setting) || /\bread\s+(only|write)\b/i.test(statement.safeText)) return `${setting} was not changed`
+  }
+  if (insideLiveTransaction(session)) return `${statement.operation} was not sent: the transaction belongs to live code`
+  return undefined
+}
+
+async function runRead(session: Session, statement: Statement, text: string | undefined): Promise<Error | undefined> {
+  const { conversation, reader, query } = session
+  const guarded = statement.node === 'SelectStmt' || statement.node === 'ExecuteStmt'
+  const fence = guarded ? reader.recoverable() : reader.fence()
+  // What may turn out to be a write shows nothing to the caller before it has succeeded.
+  const held = statement.kind === 'unsure' ? new HeldRows() : undefined
+  let delivered = false
+  const sink: Sink = held?.sinkFor(session) ?? {
+    row(fields) {
+      delivered = true
+      query.handleDataRow({ fields })
+    },
+  }
+  const answer = await conversation.forward(fence, { text, sink })
+  if (answer.error === undefined || answer.lost) return answer.error
+  const wrote = answer.error.code === READ_ONLY_VIOLATION
+  // In the application's own dry transaction any other error has failed it, as it would have live.
+  if (wrote || !insideDryTransaction(session)) await leaveFence(session, fence, answer)
+  if (!wrote) return answer.error
+  const culprit = statement.unknown[0] ?? statement.functions[0] ?? statement.relation ?? statement.operation
+  const decision = session.decide(statement, culprit)
+  if (decision.error !== undefined) {
+    record(session, decision)
+    return decision.error
+  }
+  if (delivered) {
+    record(session, decision, { note: `refused by the server half way: ${answer.error.message}` })
+    return answer.error
+  }
+  return await simulateBlocked(session, statement, decision, true)
+}
+
+async function leaveFence(
+  { reader, conversation }: Session,
+  fence: Parameters<Session['reader']['leave']>[0],
+  answer: Parameters<Session['reader']['leave']>[1],
+): Promise<void> {
+  if (conversation.lost === undefined) await reader.leave(fence, answer)
+}
+
+/** The function or view that forbids running the statement at all. */
+async function culpritOf(session: Session, statement: Statement): Promise<string | undefined> {
+  if (session.conversation.status === 'E') return undefined
+  if (statement.functions.length === 0 && statement.relations.length === 0) return undefined
+  try {
+    return hazardOf(statement, await session.reader.hazards())
+  } catch (error) {
+    if (session.conversation.lost !== undefined) throw error
+    // Without the scan only functions we know by name may run.
+    if (statement.kind !== 'unsure') return undefined
+    session.guard.problem(session.run, 'gap', `user functions could not be checked: ${messageOf(error)}`)
+    return statement.unknown[0] ?? statement.operation
+  }
+}
+
+function neutralised(session: Session, statement: Statement) {
+  const node = parseOne(statement.text)
+  const taken = neutralise(node, () => session.guard.syntheticId(session.run, 'integer'))
+  const text = deparse(node)
+  const [result, ...more] = classify(text)
+  const harmless = more.length === 0 && (result?.kind === 'read' || result?.kind === 'unsure')
+  return result !== undefined && harmless ? { ...taken, statement: result } : undefined
+}
+
+class HeldRows {
+  #fields: RowDescription | undefined
+  readonly #rows: (string | null)[][] = []
+
+  sinkFor({ query }: Session): Sink {
+    return {
+      rowDescription: (message) => {
+        this.#fields = message
+      },
+      row: (fields) => {
+        this.#rows.push(fields)
+      },
+      complete: () => {
+        if (this.#fields === undefined) return
+        query.handleRowDescription(this.#fields)
+        for (const fields of this.#rows) query.handleDataRow({ fields })
+      },
+    }
+  }
+}

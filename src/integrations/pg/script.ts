@@ -1,0 +1,123 @@
+import { DryTraceError, messageOf } from '../../errors.js'
+import type { Decision } from '../../guard/guard.js'
+import type { Statement } from '../../sql/classify.js'
+import { loadGrammar } from '../../sql/grammar.js'
+import { NO_FENCE } from './conversation.js'
+import { isRead } from './effect.js'
+import { executeNeutralised, executeRead, executeSession } from './read.js'
+import { fail, forgetEndedTransaction, type Planned, record, type Session } from './session.js'
+import { controlTransaction } from './transaction.js'
+import { executeAllowed, simulateBlocked } from './write.js'
+
+/**
+ * Carries one dry call out, from the moment pg would have sent it to the moment
+ * pg may send the next one. Never rejects.
+ */
+export async function runScript(session: Session, plan: () => readonly Planned[]): Promise<void> {
+  const { conversation } = session
+  const startedIdle = conversation.status === 'I'
+  conversation.hold()
+  let error: Error | undefined
+  try {
+    await loadGrammar()
+    error = await executeAll(session, plan())
+  } catch (cause) {
+    error = failure(session, cause)
+  }
+  if (
+    conversation.lost === undefined &&
+    startedIdle &&
+    conversation.status !== 'I' &&
+    !conversation.state.transaction
+  ) {
+    // Only after an error of ours half way: the connection goes back as it came.
+    await conversation.simple('ROLLBACK')
+  }
+  forgetEndedTransaction(conversation.state)
+  finish(session, error)
+}
+
+function failure(session: Session, cause: unknown): Error {
+  const { lost } = session.conversation
+  if (lost !== undefined) return lost
+  if (session.current !== undefined) return fail(session, session.current, cause)
+  if (cause instanceof DryTraceError) return cause
+  return new DryTraceError('DRY_GUARD_FAILED', `dry run: the statement was blocked: ${messageOf(cause)}`, { cause })
+}
+
+async function executeAll(session: Session, plan: readonly Planned[]): Promise<Error | undefined> {
+  if (plan.length === 0) return (await session.conversation.forward(NO_FENCE, { text: '' })).error
+  for (const planned of plan) {
+    const error = await executeOne(session, planned)
+    // The server drops the rest of a script after an error.
+    if (error !== undefined) return error
+  }
+  return undefined
+}
+
+async function executeOne(session: Session, planned: Planned): Promise<Error | undefined> {
+  const { statement } = planned
+  if (statement.kind === 'tx') return await controlTransaction(session, statement)
+  const decision = planned.decision ?? session.decide(statement)
+  session.current = decision
+  if (decision.error !== undefined) return await refuse(session, statement, decision, decision.error)
+  noteSyntheticIds(session, statement, decision)
+  if (isRead(statement) && decision.verdict !== 'allow')
+    return await simulateBlocked(session, statement, decision, true)
+  switch (statement.kind) {
+    case 'read':
+    case 'unsure':
+      return await executeRead(session, planned, decision)
+    case 'session':
+    case 'txmode':
+      return await executeSession(session, planned, decision)
+    case 'lock':
+    case 'deny':
+      if (!isRead(statement) && decision.verdict === 'allow') {
+        return await executeAllowed(session, statement, decision, planned.several)
+      }
+      return await executeNeutralised(session, statement, decision)
+    default:
+      return decision.verdict === 'allow'
+        ? await executeAllowed(session, statement, decision, planned.several)
+        : await simulateBlocked(session, statement, decision)
+  }
+}
+
+async function refuse(session: Session, statement: Statement, decision: Decision, error: Error): Promise<Error> {
+  record(session, decision)
+  if (statement.kind !== 'unparsed') return error
+  // What is no SQL to us is usually none to the server, and its own words are the ones the application expects.
+  const answer = await session.reader.describe(statement.text)
+  return answer.error ?? error
+}
+
+/** Reads have no diff in which the recorder would find them. */
+function noteSyntheticIds({ guard, run, query }: Session, statement: Statement, decision: Decision): void {
+  if (run.syntheticIds.size === 0 || !isRead(statement) || !Array.isArray(query.values)) return
+  const used = query.values.map(String).filter((value) => run.syntheticIds.has(value))
+  if (used.length === 0) return
+  guard.problem(
+    run,
+    'synthetic_used',
+    `${decision.effect.summary} asks for what was made up: ${used.slice(0, 10).join(', ')}`,
+  )
+}
+
+/** Hands the result or the error to the application's query, then the connection back to pg. */
+function finish(session: Session, error: Error | undefined): void {
+  const { conversation, query } = session
+  const { client, connection } = conversation
+  conversation.release()
+  if (conversation.lost !== undefined) client.readyForQuery = false
+  try {
+    if (error === undefined) query.handleReadyForQuery(connection)
+    else query.handleError(error, connection)
+  } catch (thrown) {
+    // As from a socket's event: not ours to swallow, and not to take the queue down with it.
+    process.nextTick(() => {
+      throw thrown
+    })
+  }
+  if (conversation.lost === undefined) client._pulseQueryQueue()
+}

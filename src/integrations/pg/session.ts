@@ -1,0 +1,68 @@
+import type { EffectDetail } from '../../guard/effect.js'
+import type { Decision, Guard } from '../../guard/guard.js'
+import type { Run } from '../../run/run.js'
+import type { Statement } from '../../sql/classify.js'
+import type { ClientState } from './client-state.js'
+import type { Conversation } from './conversation.js'
+import type { PgLibrary } from './deliver.js'
+import type { PgQuery } from './driver.js'
+import type { ReadOnly } from './read-only.js'
+
+/** One statement of a call, with the decision made for it in the caller's context. */
+export interface Planned {
+  readonly statement: Statement
+  readonly decision: Decision | undefined
+  /** Other statements came in the same text. */
+  readonly several: boolean
+}
+
+/** Everything one dry call needs while it owns the connection. */
+export interface Session {
+  readonly guard: Guard
+  readonly run: Run
+  readonly library: PgLibrary
+  readonly conversation: Conversation
+  readonly reader: ReadOnly
+  readonly query: PgQuery
+  /** Decides in the caller's context. `culprit` is the function or view that makes a query a write. */
+  decide(statement: Statement, culprit?: string): Decision
+  /** The decision being carried out, for an error that nobody expected. */
+  current: Decision | undefined
+  /** A statement that sets the connection up was not carried out. */
+  setupSkipped: boolean
+}
+
+/** Writes the decision down; call it before the caller sees anything. */
+export function record(session: Session, decision: Decision, detail?: EffectDetail): void {
+  session.current = decision
+  // The connection is worked in the root context; samplers and processors look for the run in the ambient one.
+  session.guard.within(session.run, () => session.guard.record(decision, detail))
+}
+
+/** Records that the statement was not executed because of `error`, and gives the error for the caller. */
+export function fail(session: Session, decision: Decision, error: unknown): Error {
+  session.current = decision
+  return session.guard.within(session.run, () => session.guard.fail(decision, error))
+}
+
+/** A dry statement inside a transaction that live code opened. */
+export function insideLiveTransaction({ conversation }: Session): boolean {
+  return conversation.status !== 'I' && conversation.state.transaction === undefined
+}
+
+/** Inside a transaction that a dry run opened, which is READ ONLY. */
+export function insideDryTransaction({ conversation }: Session): boolean {
+  return conversation.status !== 'I' && conversation.state.transaction !== undefined
+}
+
+/** The transaction ended on its own, for example by COMMIT or a timeout. */
+export function forgetEndedTransaction(state: ClientState): void {
+  if (state.status === 'I') state.transaction = undefined
+}
+
+/** Fails the dry transaction as a failed write would have, so that what follows gets 25P02. */
+export async function failTransaction(session: Session): Promise<void> {
+  if (session.conversation.status === 'T' && insideDryTransaction(session)) {
+    await session.conversation.simple('ROLLBACK TO SAVEPOINT drytrace_simulated_error')
+  }
+}

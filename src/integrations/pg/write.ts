@@ -1,0 +1,160 @@
+import { DryTraceError, messageOf } from '../../errors.js'
+import type { EffectDetail } from '../../guard/effect.js'
+import type { Decision } from '../../guard/guard.js'
+import type { Statement } from '../../sql/classify.js'
+import { PreviewUnsupported } from '../../sql/preview.js'
+import { type Answer, type DatabaseError, NO_FENCE } from './conversation.js'
+import { deliver, nativeError } from './deliver.js'
+import { type PreviewOutcome, previewWrite } from './preview.js'
+import { fail, failTransaction, forgetEndedTransaction, insideDryTransaction, record, type Session } from './session.js'
+import { simulateStatement } from './simulate.js'
+
+const DESCRIBABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt', 'ExplainStmt'])
+const PREVIEWABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'SelectStmt'])
+
+/** A statement that a policy rule lets through. Returns the error for the caller. */
+export async function executeAllowed(
+  session: Session,
+  statement: Statement,
+  decision: Decision,
+  several: boolean,
+): Promise<Error | undefined> {
+  if (insideDryTransaction(session)) {
+    return fail(
+      session,
+      decision,
+      new DryTraceError(
+        'DRY_BLOCKED',
+        `dry run: rule ${decision.rule} allows ${decision.effect.summary}, but its transaction was opened by a dry run ` +
+          'and will be rolled back',
+      ),
+    )
+  }
+  record(session, decision)
+  const answer = await session.conversation.forward(NO_FENCE, several ? { text: statement.text } : {})
+  return answer.error
+}
+
+/**
+ * A statement that must not be executed: works out what it would do, writes it
+ * down, and gives the caller the result. Returns the error the caller gets instead.
+ */
+export async function simulateBlocked(
+  session: Session,
+  statement: Statement,
+  decision: Decision,
+  /** A function refused to run READ ONLY: what it would do is not in the text. */
+  opaque = false,
+): Promise<Error | undefined> {
+  session.current = decision
+  const { conversation, reader, query } = session
+  if (conversation.status === 'E') return await refuseInFailedTransaction(session, decision)
+  if (statement.node === 'CopyStmt' && statement.operation === 'COPY FROM') {
+    return fail(session, decision, new DryTraceError('DRY_BLOCKED', 'dry run: COPY FROM is not simulated'))
+  }
+  if (statement.node === 'TransactionStmt' && insideDryTransaction(session)) {
+    // PREPARE TRANSACTION ends the session's transaction.
+    await conversation.simple('ROLLBACK')
+    forgetEndedTransaction(conversation.state)
+  }
+
+  let described: Answer | undefined
+  if (DESCRIBABLE.has(statement.node) && statement.operation !== 'SELECT INTO') {
+    described = await reader.describe(statement.text, numbers(query.types))
+    if (described.error !== undefined) {
+      record(session, decision, wouldFail(described.error))
+      return described.error
+    }
+  }
+  const values = wireValues(session)
+  const notes: string[] = []
+  if (
+    !opaque &&
+    PREVIEWABLE.has(statement.node) &&
+    session.guard.preview !== 'none' &&
+    statement.operation !== 'SELECT INTO'
+  ) {
+    try {
+      const outcome = await previewWrite(reader, {
+        text: statement.text,
+        values,
+        types: described?.parameterTypes,
+        syntheticId: () => session.guard.syntheticId(session.run, 'integer'),
+      })
+      return await deliverPreview(session, decision, outcome, described)
+    } catch (error) {
+      if (conversation.lost !== undefined) throw error
+      if (!(error instanceof PreviewUnsupported) && !(error instanceof session.library.DatabaseError)) throw error
+      const failure = error as DatabaseError
+      // A value that does not fit its type fails the same way when executed; a timeout or a missing privilege does not.
+      if (/^2[23]/.test(failure.code ?? '')) {
+        record(session, decision, wouldFail(failure))
+        await failTransaction(session)
+        return failure
+      }
+      notes.push(`no preview: ${messageOf(error)}`)
+    }
+  }
+  const simulated = simulateStatement({
+    statement,
+    values,
+    fields: described?.fields?.fields,
+    syntheticId: (kind) => session.guard.syntheticId(session.run, kind),
+  })
+  record(session, decision, {
+    preview: { method: 'synthesized', rows: affected(simulated.tag), diff: [], ...(notes.length > 0 ? { notes } : {}) },
+    fidelity: simulated.rows.length > 0 || described?.fields === undefined ? 'plausible' : 'empty',
+    syntheticIds: simulated.syntheticIds,
+  })
+  deliver(query, conversation.connection, { tag: simulated.tag, fields: described?.fields, rows: simulated.rows })
+  return undefined
+}
+
+async function deliverPreview(
+  session: Session,
+  decision: Decision,
+  outcome: PreviewOutcome,
+  described: Answer | undefined,
+): Promise<Error | undefined> {
+  const { preview, violation, syntheticIds, rows, tag } = outcome
+  const fields = described?.fields
+  const misfit = fields !== undefined && rows.some((row) => row.length !== fields.fields.length)
+  if (misfit) throw new PreviewUnsupported('the rows do not have the shape the server describes')
+  if (violation !== undefined) {
+    const error = nativeError(session.library, violation)
+    const would = wouldFail(error as DatabaseError)
+    record(session, decision, { ...would, preview: { method: 'select', rows: 0, diff: [], notes: preview.notes } })
+    await failTransaction(session)
+    return error
+  }
+  record(session, decision, { preview, syntheticIds, fidelity: outcome.exact ? 'exact' : 'plausible' })
+  deliver(session.query, session.conversation.connection, { tag, fields, rows })
+  return undefined
+}
+
+/** The server's own 25P02, from a statement that reads nothing. */
+async function refuseInFailedTransaction(session: Session, decision: Decision): Promise<Error | undefined> {
+  const answer = await session.conversation.simple('SELECT 1')
+  if (answer.error !== undefined) record(session, decision, wouldFail(answer.error))
+  return answer.error
+}
+
+function wouldFail(error: DatabaseError): EffectDetail {
+  return { note: `would fail: ${error.code ?? ''} ${error.message}`, fidelity: 'exact' }
+}
+
+function affected(tag: string): number {
+  return Number(/ (\d+)$/.exec(tag)?.[1] ?? 0)
+}
+
+/** The parameters as the driver would send them. @throws what the driver would. */
+function wireValues({ query, library }: Session): unknown[] {
+  if (query.values === undefined || query.values === null) return []
+  if (!Array.isArray(query.values)) throw new TypeError('Query values must be an array')
+  return query.values.map((value) => library.prepareValue(value))
+}
+
+/** Parameter types given by the caller. pg uses the same property for result parsers. */
+function numbers(types: unknown): readonly number[] | undefined {
+  return Array.isArray(types) && types.every((type) => typeof type === 'number') ? types : undefined
+}

@@ -1,0 +1,214 @@
+import { stripVTControlCharacters } from 'node:util'
+import { describe, expect, it } from 'vitest'
+import { renderJson, renderJsonAll } from '../../src/audit/render/json.js'
+import { renderMarkdown } from '../../src/audit/render/markdown.js'
+import { renderRunsTable } from '../../src/audit/render/runs-table.js'
+import { COLOURED } from '../../src/audit/render/style.js'
+import { renderTerminal } from '../../src/audit/render/terminal.js'
+import { width } from '../../src/audit/render/text.js'
+import { buildReport, emptyReport, type Report } from '../../src/audit/report.js'
+import { RunFacts } from '../../src/audit/run-facts.js'
+import type { JournalEntry, JournalRecord } from '../../src/journal/record.js'
+import { effectEntry, endEntry, type Moment, moment, problemEntry, RUN_ID, runEntry } from './journal-builder.js'
+import { sampleMoments } from './sample-run.js'
+
+function reportOf(moments: readonly Moment[]): Report {
+  const records = moments.flatMap(({ after, entry }, index) => {
+    if (entry.type === 'process') return []
+    const at = new Date(Date.parse('2026-11-20T10:15:02.000Z') + after).toISOString()
+    return [
+      {
+        process: '1-1',
+        service: 'support-triage',
+        record: { seq: index + 1, at, chain: '', ...entry } as JournalRecord,
+      },
+    ]
+  })
+  return buildReport({ runId: RUN_ID, records, integrity: [] })
+}
+
+const reportOn = (...entries: readonly JournalEntry[]) =>
+  reportOf([runEntry(), ...entries, endEntry()].map((entry, index) => moment(index, entry)))
+
+const sample = () => reportOf(sampleMoments)
+const first = (text: string) => text.split('\n')[0]
+
+describe('the report on a terminal', () => {
+  it.each([80, 120])('reads well at %i columns', async (columns) => {
+    const text = renderTerminal(sample(), { width: columns })
+    await expect(text).toMatchFileSnapshot(`snapshots/sample-${columns}.txt`)
+    expect(text.split('\n').filter((line) => width(line) > columns)).toEqual([])
+  })
+
+  it('says the same with colours', () => {
+    const coloured = renderTerminal(sample(), { width: 80, style: COLOURED })
+    expect(coloured).toContain('\u001b[')
+    expect(stripVTControlCharacters(coloured)).toBe(renderTerminal(sample(), { width: 80 }))
+  })
+
+  it('has no control characters of its own accord', () => {
+    expect(renderTerminal(sample(), { width: 80 })).not.toMatch(/[^\P{Cc}\n]/u)
+  })
+
+  it('does not let data repaint the screen', () => {
+    const evil = 'x\u001b[2J\u009b1A\r\u202e'
+    const text = renderTerminal(
+      reportOn(
+        effectEntry({
+          target: evil,
+          summary: `UPDATE ${evil}`,
+          note: evil,
+          preview: {
+            method: 'select',
+            rows: 1,
+            diff: [{ target: evil, key: evil, field: evil, before: evil, after: 'y' }],
+          },
+        }),
+        effectEntry({ payload: { digest: '', size: 1, contentType: evil, excerpt: { [evil]: evil } } }),
+        problemEntry({ message: evil }),
+      ),
+      { width: 120 },
+    )
+    expect(text).not.toMatch(/[^\P{Cc}\n]|\u202e/u)
+    expect(text).toContain('x\\u001b[2J\\u009b1A\\u000d\\u202e')
+  })
+
+  it.each([
+    ['CLEAN: 2 writes blocked, 0 left the process', [effectEntry(), effectEntry()]],
+    ['CLEAN: no write was attempted, 0 reads passed', []],
+    ['CLEAN: 1 write blocked, 1 forwarded dry, 0 left the run', [effectEntry(), effectEntry({ outcome: 'forwarded' })]],
+    ['CLEAN: 1 write blocked, 1 let through by policy', [effectEntry(), effectEntry({ outcome: 'allowed' })]],
+    ['UNBLOCKED: 1 write NOT blocked, 1 write blocked', [effectEntry(), effectEntry({ outcome: 'unblocked' })]],
+    [
+      'GUARD FAILED: 1 write blocked, 1 stopped by a guard failure, 0 left the process',
+      [effectEntry(), effectEntry({ outcome: 'failed' })],
+    ],
+    [
+      'INCOMPLETE: 1 write blocked, 1 raw connection refused, 0 left the process',
+      [effectEntry(), effectEntry({ system: 'net', effect: 'unknown' })],
+    ],
+  ] as const)('begins with "%s"', (line, entries) => {
+    expect(first(renderTerminal(reportOn(...entries), { width: 120 }))).toBe(line)
+    expect(first(renderMarkdown(reportOn(...entries)))).toBe(`## ${line}`)
+  })
+
+  it('never calls a run clean, or without writes, that nothing guarded', () => {
+    const report = emptyReport(RUN_ID, '2026-11-20T10:15:02.000Z', '2026-11-20T10:15:03.000Z', 'sh was never guarded')
+    const text = renderTerminal(report, { width: 80 })
+    expect(first(text)).toBe('INCOMPLETE: nothing is known of what this run did')
+    expect(text).toContain('sh was never guarded')
+    expect(text).not.toMatch(/clean|no write/i)
+  })
+
+  it('tells neighbours apart that differ only in their values', () => {
+    const note = (body: string) =>
+      effectEntry({
+        preview: {
+          method: 'select',
+          rows: 1,
+          diff: [{ target: 'public.customers', key: 'id=1', field: 'note', after: body }],
+        },
+      })
+    const text = renderTerminal(reportOn(note('a'), note('a'), note('b'), note('a')), { width: 80 })
+    expect(text.match(/^ *\S+ {2}\+0.*$/gm)?.map((line) => line.trim().split(/ {2}/)[0])).toEqual(['1-2', '3', '4'])
+    expect(text).toContain('x2')
+  })
+
+  it('shows the rows of one insert apart', () => {
+    const diff = ['a', 'b'].flatMap((name) => [
+      { target: 'public.customers', key: null, field: 'name', after: name },
+      { target: 'public.customers', key: null, field: 'age', after: 1 },
+    ])
+    const text = renderTerminal(reportOn(effectEntry({ preview: { method: 'synthesized', rows: 2, diff } })), {
+      width: 80,
+    })
+    expect(text).toContain('row\n      + name: "a"\n      + age: 1\n    row\n      + name: "b"')
+  })
+
+  it('cuts long values and says how much, counting every character', () => {
+    const value = 'ä'.repeat(1_000)
+    const diff = [{ target: 'public.customers', key: 'id=1', field: 'note', after: value }]
+    const text = renderTerminal(reportOn(effectEntry({ preview: { method: 'select', rows: 1, diff } })), { width: 80 })
+    const [, kept, cut] = /\+ note: "(ä+)…" \(\+(\d+) chars\)/.exec(text) ?? []
+    expect(kept!.length + Number(cut)).toBe(1_000)
+  })
+
+  it('shows at most as many writes as it is told to, and says how many are left', () => {
+    const many = Array.from({ length: 30 }, (_, index) =>
+      effectEntry({ target: `t${index}`, summary: `UPDATE t${index}` }),
+    )
+    const text = renderTerminal(reportOn(...many), { width: 80, limit: 10 })
+    expect(first(text)).toBe('CLEAN: 30 writes blocked, 0 left the process')
+    expect(text).toContain('… and 20 more writes: --json has them all')
+    expect(text).not.toContain('t10')
+  })
+
+  it('holds its width for texts that take two columns a character', () => {
+    const diff = [
+      {
+        target: 'public.customers',
+        key: 'id=1',
+        field: '備考',
+        before: '荷物が届きません'.repeat(9),
+        after: '届きました🚚'.repeat(9),
+      },
+    ]
+    const text = renderTerminal(reportOn(effectEntry({ preview: { method: 'select', rows: 1, diff } })), { width: 80 })
+    expect(text.split('\n').filter((line) => width(line) > 80)).toEqual([])
+  })
+})
+
+describe('the report as Markdown', () => {
+  it('reads well', async () => {
+    await expect(renderMarkdown(sample())).toMatchFileSnapshot('snapshots/sample.md')
+  })
+
+  it('does not let data be Markdown, HTML or a mention', () => {
+    const evil = '``` <img src=x> @everyone ` **b**'
+    const diff = [{ target: 'public.customers', key: 'id=1', field: 'note', before: null, after: evil }]
+    const text = renderMarkdown(
+      reportOn(effectEntry({ preview: { method: 'select', rows: 1, diff } }), problemEntry({ message: evil })),
+    )
+    // The fence and the code span are longer than any run of backticks in the data.
+    expect(text).toMatch(/^````diff$/m)
+    expect(text).toContain(`\`\`\`\` ${evil} \`\`\`\``)
+  })
+})
+
+describe('the table of runs', () => {
+  function facts(id: string, over: (facts: RunFacts) => void = () => {}): RunFacts {
+    const made = new RunFacts(id)
+    const { entry } = moment(0, runEntry())
+    made.add('1-1', { seq: 1, at: '2026-11-20T10:15:02.000Z', chain: '', ...entry } as JournalRecord, 'support-triage')
+    over(made)
+    return made
+  }
+  const effect = (run: RunFacts, entry: JournalEntry) =>
+    run.add('1-1', { seq: 2, at: '2026-11-20T10:15:03.000Z', chain: '', ...entry } as JournalRecord)
+  const runs = () => [
+    facts(RUN_ID, (run) => effect(run, effectEntry())),
+    facts('nightly-import', (run) => effect(run, effectEntry({ outcome: 'unblocked' }))),
+  ]
+
+  it.each([60, 80, 120])('fits %i columns', async (columns) => {
+    const text = renderRunsTable(runs(), columns)
+    await expect(text).toMatchFileSnapshot(`snapshots/runs-${columns}.txt`)
+    expect(text.split('\n').filter((line) => width(line) > columns)).toEqual([])
+  })
+})
+
+describe('the report as JSON', () => {
+  it('is the document, written in pieces', () => {
+    const report = sample()
+    expect(JSON.parse([...renderJson(report)].join(''))).toEqual(JSON.parse(JSON.stringify(report)))
+  })
+
+  it('is one document for several reports', () => {
+    const report = sample()
+    expect(JSON.parse([...renderJsonAll([report, report])].join(''))).toEqual({
+      schema: 'drytrace.reports/1',
+      reports: [JSON.parse(JSON.stringify(report)), JSON.parse(JSON.stringify(report))],
+    })
+    expect(JSON.parse([...renderJsonAll([])].join(''))).toEqual({ schema: 'drytrace.reports/1', reports: [] })
+  })
+})

@@ -1,0 +1,145 @@
+import { readFileSync } from 'node:fs'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { classify, type StatementKind, worstKind } from '../../src/sql/classify.js'
+import { loadGrammar, MAX_TEXT_BYTES, withoutLiterals } from '../../src/sql/grammar.js'
+
+interface Truth {
+  sql: string
+  truth: 'read' | 'write' | 'session' | 'error'
+  readOnly: 'blocked' | 'error' | 'ran'
+  outlivesRollback: boolean
+}
+
+beforeAll(loadGrammar)
+
+describe('against what a real server did', () => {
+  const lines = readFileSync(new URL('./fixtures/pg-truth-sample.jsonl', import.meta.url), 'utf8')
+    .trim()
+    .split('\n')
+  const truths = lines.map((line) => JSON.parse(line) as Truth)
+  /** Kinds that are executed, inside BEGIN READ ONLY and ROLLBACK. */
+  const executed: readonly StatementKind[] = ['read', 'unsure']
+
+  it('nothing with an effect that READ ONLY lets through is a read', () => {
+    const wrong = truths.filter(
+      ({ sql, truth, readOnly, outlivesRollback }) =>
+        worstKind(classify(sql)) === 'read' &&
+        truth !== 'read' &&
+        truth !== 'error' &&
+        (readOnly === 'ran' || outlivesRollback),
+    )
+    expect(wrong).toEqual([])
+  })
+
+  it('of what is executed only calls of user functions leave a trace', () => {
+    const wrong = truths.filter(
+      ({ sql, outlivesRollback }) => executed.includes(worstKind(classify(sql))) && outlivesRollback,
+    )
+    // Its body is known to the database alone: the scan of user functions finds it.
+    expect(wrong.map(({ sql }) => sql)).toEqual(['select f_adv();'])
+  })
+
+  it('no plain SELECT that only reads is taken for a write', () => {
+    const reads = truths.filter(({ sql, truth }) => truth === 'read' && /^\s*(select|values|table|show)\b(?!.*\binto\b)/is.test(sql))
+    expect(reads.length).toBeGreaterThan(50)
+    expect(reads.filter(({ sql }) => worstKind(classify(sql)) === 'write')).toEqual([])
+  })
+
+  it('every plain write is seen to be one', () => {
+    const writes = truths.filter(
+      ({ sql, truth }) =>
+        truth === 'write' && /^\s*(insert|update|delete|merge|create|drop|alter|truncate)\b/i.test(sql),
+    )
+    expect(writes.length).toBeGreaterThan(100)
+    const missed = writes.filter(({ sql }) => !['write', 'deny', 'unparsed'].includes(worstKind(classify(sql))))
+    expect(missed).toEqual([])
+  })
+})
+
+describe('one statement', () => {
+  it.each<[string, StatementKind, string, string | undefined]>([
+    ['SELECT * FROM a.b', 'read', 'SELECT', 'a.b'],
+    ['SELECT lower(x), count(*) FROM t', 'read', 'SELECT', 't'],
+    ['SELECT pg_catalog.now()', 'read', 'SELECT', undefined],
+    ['SELECT my.now()', 'unsure', 'SELECT', undefined],
+    ['SELECT do_it(1) FROM t', 'unsure', 'SELECT', 't'],
+    ["SELECT nextval('s')", 'deny', 'SELECT', 'nextval'],
+    ['SELECT pg_advisory_xact_lock(1)', 'deny', 'SELECT', 'pg_advisory_xact_lock'],
+    ["SELECT (SELECT dblink_exec('x'))", 'deny', 'SELECT', 'dblink_exec'],
+    ['SELECT 1 FROM t FOR UPDATE', 'lock', 'SELECT FOR UPDATE', 't'],
+    ['SELECT * INTO x FROM t', 'write', 'SELECT INTO', 'x'],
+    ['WITH d AS (DELETE FROM t RETURNING *) SELECT * FROM d', 'write', 'DELETE', 't'],
+    ['WITH d AS (SELECT 1) SELECT * FROM d', 'read', 'SELECT', undefined],
+    ['UPDATE s.t SET a = 1', 'write', 'UPDATE', 's.t'],
+    ['MERGE INTO t USING s ON true WHEN MATCHED THEN DELETE', 'write', 'MERGE', 't'],
+    ['EXPLAIN DELETE FROM t', 'read', 'EXPLAIN', 't'],
+    ['EXPLAIN (ANALYZE false) DELETE FROM t', 'read', 'EXPLAIN', 't'],
+    ['EXPLAIN ANALYZE DELETE FROM t', 'write', 'EXPLAIN ANALYZE DELETE', 't'],
+    ['EXPLAIN (ANALYZE 1) SELECT 1', 'read', 'EXPLAIN ANALYZE SELECT', undefined],
+    ["COPY t FROM '/x'", 'write', 'COPY FROM', 't'],
+    ["COPY t TO PROGRAM 'sh'", 'deny', 'COPY TO', 't'],
+    ['COPY t TO STDOUT', 'read', 'COPY TO', 't'],
+    ['COPY (DELETE FROM t RETURNING *) TO STDOUT', 'write', 'COPY TO', 't'],
+    ['CREATE TABLE x (a int)', 'write', 'CREATE TABLE', 'x'],
+    ['DROP TABLE x', 'write', 'DROP TABLE', undefined],
+    ['TRUNCATE x', 'write', 'TRUNCATE TABLE', 'x'],
+    ['CALL p()', 'write', 'CALL', undefined],
+    ['DO $$begin end$$', 'write', 'DO', undefined],
+    ['NOTIFY chan', 'deny', 'NOTIFY', 'chan'],
+    ['LOCK TABLE t', 'lock', 'LOCK TABLE', 't'],
+    ['SET search_path = x', 'session', 'SET', 'search_path'],
+    ['SET TRANSACTION READ WRITE', 'txmode', 'SET', 'transaction'],
+    ['SET transaction_read_only = off', 'txmode', 'SET', 'transaction_read_only'],
+    ['BEGIN', 'tx', 'BEGIN', undefined],
+    ["COMMIT PREPARED 'x'", 'write', 'COMMIT PREPARED', undefined],
+    ['PREPARE p AS DELETE FROM t', 'write', 'PREPARE', 't'],
+    ['PREPARE p AS SELECT 1', 'session', 'PREPARE', undefined],
+    ['EXECUTE p', 'unsure', 'EXECUTE', undefined],
+    ['SELEC 1', 'unparsed', 'SQL', undefined],
+  ])('%s', (sql, kind, operation, relation) => {
+    const [statement] = classify(sql)
+    expect(statement).toMatchObject({ kind, operation, relation })
+  })
+
+  it('is judged by its most cautious function', () => {
+    expect(classify("INSERT INTO t SELECT pg_notify('a', f())")[0]).toMatchObject({
+      kind: 'write',
+      denied: ['pg_notify'],
+      unknown: ['f'],
+    })
+  })
+})
+
+describe('texts', () => {
+  it('are split where the grammar says, in characters that take several bytes', () => {
+    const statements = classify("SELECT 'ä;€' ; -- ; not here\n UPDATE t SET a = $$;$$ WHERE b = 'é';;")
+    expect(statements.map(({ text }) => text)).toEqual(["SELECT 'ä;€'", "UPDATE t SET a = $$;$$ WHERE b = 'é'"])
+    expect(worstKind(statements)).toBe('write')
+  })
+
+  it('may be empty', () => {
+    expect(classify(' -- nothing\n')).toEqual([])
+  })
+
+  it('that are too long or hold a NUL are not judged', () => {
+    expect(worstKind(classify(`SELECT '${'x'.repeat(MAX_TEXT_BYTES)}'`))).toBe('unparsed')
+    expect(worstKind(classify('SELECT 1\0; DELETE FROM t'))).toBe('unparsed')
+  })
+
+  it('have one fingerprint whatever their constants', () => {
+    const [a, b, c] = [
+      "UPDATE t SET a = 1 WHERE b = 'x'",
+      "update t  set a = 22 where b = 'y'",
+      'UPDATE t SET c = 1',
+    ].map((sql) => classify(sql)[0]?.fingerprint)
+    expect(a).toBe(b)
+    expect(a).not.toBe(c)
+  })
+
+  it('lose literals and comments for the trace', () => {
+    const clean = withoutLiterals(
+      "SELECT 'sécret', E'\\x', 0x1F, 1.5, b'101', $1, $$s$$ /* secret */ FROM t -- secret\nWHERE a = 'ä'",
+    )
+    expect(clean).toBe('SELECT ?, ?, ?, ?, ?, $1, ?   FROM t  \nWHERE a = ?')
+  })
+})
