@@ -1,4 +1,7 @@
 import type { Span } from '@opentelemetry/api'
+import type { Outcome } from '../journal/record.js'
+import { ATTR_EFFECT, ATTR_ENABLED, ATTR_OUTCOME, ATTR_RULE, ATTR_RUN_ID } from '../semconv.js'
+import type { Decision } from './guard.js'
 
 /**
  * The client library's own instrumentation makes a span for a call we block.
@@ -47,9 +50,21 @@ export function expectLibrarySpan<T>(scope: string, fn: () => T): { result: T; s
 
 const simulated = new WeakSet<Span>()
 
-/** A simulated call got no answer from a peer; what the library's span claims of one is taken back when it ends. */
-export function markSimulated(span: Span): void {
-  simulated.add(span)
+/**
+ * The library's own span says what became of the call, so that nobody who
+ * looks at it takes it for real, and no collector for an undecided write. It
+ * has no `dry_run.hook.name`: counting goes by our own span.
+ */
+export function annotateLibrarySpan(span: Span, decision: Decision, outcome: Outcome): void {
+  span.setAttributes({
+    [ATTR_ENABLED]: true,
+    [ATTR_RUN_ID]: decision.run.id,
+    [ATTR_EFFECT]: decision.effect.kind,
+    [ATTR_OUTCOME]: outcome,
+    [ATTR_RULE]: decision.rule,
+  })
+  // A simulated call got no answer from a peer; what the span claims of one is taken back when it ends.
+  if (outcome !== 'allowed') simulated.add(span)
 }
 
 export function isSimulated(span: Span): boolean {

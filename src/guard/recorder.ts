@@ -8,7 +8,7 @@ import * as semconv from '../semconv.js'
 import { VERSION } from '../version.js'
 import type { EffectDetail } from './effect.js'
 import type { Decision, Recorded } from './guard.js'
-import { markSimulated } from './library-span.js'
+import { annotateLibrarySpan } from './library-span.js'
 import type { Redactor } from './redact.js'
 import { findSyntheticIds } from './synthetic-ids.js'
 
@@ -100,7 +100,7 @@ export function createRecorder({ journal, redactor, service, observer }: Recorde
       observer?.failure(hook.name)
       throw cause
     }
-    annotate(decision, outcome)
+    if (decision.librarySpan !== undefined) annotateLibrarySpan(decision.librarySpan, decision, outcome)
     span?.end()
     if (effect.kind !== 'read' || outcome !== 'allowed') observer?.outcome(effect.system, outcome)
     if (outcome === 'failed') observer?.failure(hook.name)
@@ -255,24 +255,6 @@ function cappedDiff(diff: readonly FieldChange[]): string {
     parts.push(part)
   }
   return `[${parts.join(',')}]`
-}
-
-/**
- * The library's own span says what became of the call, so that nobody who
- * looks at it takes it for real. It has no `dry_run.hook.name`: counting goes
- * by our own span.
- */
-function annotate(decision: Decision, outcome: Outcome): void {
-  const span = decision.librarySpan
-  if (span === undefined) return
-  span.setAttributes({
-    [semconv.ATTR_ENABLED]: true,
-    [semconv.ATTR_RUN_ID]: decision.run.id,
-    [semconv.ATTR_EFFECT]: decision.effect.kind,
-    [semconv.ATTR_OUTCOME]: outcome,
-    [semconv.ATTR_RULE]: decision.rule,
-  })
-  if (outcome !== 'allowed') markSimulated(span)
 }
 
 /** Ids for what no SDK records: unsampled, or no SDK at all. */

@@ -191,4 +191,46 @@ describe('the support triage service, dry', () => {
     expect(await followedUp(live.body.ticketId)).toBe(true)
     expect(linesThatChanged(afterDry, await world.snapshot())).toEqual(ALL_LINES)
   })
+
+  it('keeps dry and live apart when they share a pool, a mail transport and a worker', async () => {
+    const preloaded = await startPreloaded()
+    const run = newDryRun()
+    const senders = ['mira.holm@brightpath.example', 'ops@lumenfreight.example', 'yuki.tanaka@hoshino.example']
+    const answers = await Promise.all(
+      Array.from({ length: 24 }, (_, index) => {
+        const kind = index % 2 === 0 ? 'dry' : 'live'
+        const mail = {
+          messageId: `<${kind}-${index}@mixed.example>`,
+          from: senders[index % senders.length],
+          subject: `${kind} ${index}`,
+          text: 'Production is down.',
+        }
+        return preloaded.post(mail, kind === 'dry' ? run.headers() : {})
+      }),
+    )
+    expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200))
+    for (const [index, { body }] of answers.entries()) {
+      if (index % 2 === 1) expect(await followedUp(body.ticketId)).toBe(true)
+    }
+
+    const tickets = await world.rows<{ id: number; message_id: string; customer_id: number }>(
+      `SELECT id, message_id, customer_id FROM tickets WHERE message_id LIKE '%@mixed.example>' ORDER BY id`,
+    )
+    expect(tickets.map((ticket) => ticket.message_id).sort()).toEqual(
+      answers.flatMap((_, index) => (index % 2 === 1 ? [`<live-${index}@mixed.example>`] : [])).sort(),
+    )
+    // No gap: no dry insert drew an id either.
+    expect(tickets.map((ticket) => ticket.id)).toEqual(tickets.map((_, index) => index + 2))
+    const [customers] = await world.rows('SELECT sum(open_tickets)::int AS open FROM customers')
+    expect(customers).toEqual({ open: 1 + 12 })
+    expect(
+      world.inbox.messages.map((message) => message.subject).filter((subject) => !/^Re: live/.test(subject)),
+    ).toEqual([])
+    expect(world.inbox.messages).toHaveLength(12)
+    expect(world.crm.writes()).toHaveLength(12)
+
+    const report = await readReport(run.runId, journal)
+    expect(report.run.verdict).toBe('clean')
+    expect(report.effects.filter((effect) => effect.system === 'smtp')).toHaveLength(12)
+  })
 })

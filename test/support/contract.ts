@@ -91,15 +91,15 @@ export function describeContract(row: ContractRow): void {
           expect(dry.outcome.reads).toEqual(live.outcome.reads)
           expect(Object.keys(dry.outcome.writes)).toEqual(forms)
 
-          const blocked = readEffects(dry.journal).filter(
-            (effect) => effect.system === row.system && effect.effect !== 'read',
-          )
+          const effects = readEffects(dry.journal).filter(({ effect }) => effect !== 'read')
+          const blocked = effects.filter(({ system }) => system === row.system)
+          expect(effects.filter(({ rule }) => rule === 'fence')).toHaveLength(fenced.length)
           const expected = forms.reduce((sum, form) => sum + (row.effectsPerWrite?.[form] ?? 1), 0)
           expect(blocked.map(({ outcome }) => outcome)).toEqual(Array(expected).fill('blocked'))
           if (otel !== 'absent')
             assertSpans(
               dry.spans,
-              blocked.map(({ spanId }) => spanId),
+              effects.map(({ spanId }) => spanId),
             )
         })
       }

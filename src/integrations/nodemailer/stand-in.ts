@@ -23,7 +23,13 @@ export function standIn(mailer: Mailer, run: Run, hook: Hook, guard: Guard): Mai
       const call: SendCall = { transport: real, envelope: mail.message.getEnvelope() }
       const decision = guard.decide(run, hook, () => classifySend(call))
       if (decision.verdict === 'allow') deliver(mailer, mail, call, decision, guard, answer)
-      else void withhold(mail, call, decision, guard).then(...answer)
+      else {
+        // Nobody has to wait for a mail: the request it belongs to may end while it is compiled.
+        const release = guard.hold(run)
+        void withhold(mail, call, decision, guard)
+          .finally(release)
+          .then(...answer)
+      }
     } catch (error) {
       answer[1](error)
     }

@@ -73,22 +73,21 @@ export function simulateCall(call: AnsweredCall): unknown {
 }
 
 export function detailOf(call: AnsweredCall, syntheticIds: readonly string[], notes: readonly string[]): EffectDetail {
-  const text = call.payload === undefined ? undefined : JSON.stringify(call.payload)
-  const result = simulateCall(call)
   return {
-    fidelity: result === undefined ? 'exact' : 'plausible',
+    ...payloadOf(call),
+    fidelity: simulateCall(call) === undefined ? 'exact' : 'plausible',
     syntheticIds,
-    ...(text === undefined
-      ? {}
-      : {
-          payload: {
-            digest: createHash('sha256').update(text).digest('hex'),
-            size: Buffer.byteLength(text),
-            contentType: 'application/json',
-            excerpt: call.payload,
-          },
-        }),
     ...(notes.length === 0 ? {} : { note: notes.join('; ') }),
+  }
+}
+
+/** What the call would have stored, for calls that get no simulated result too. */
+export function payloadOf({ payload }: Call): EffectDetail {
+  if (payload === undefined) return {}
+  const text = JSON.stringify(payload)
+  const digest = createHash('sha256').update(text).digest('hex')
+  return {
+    payload: { digest, size: Buffer.byteLength(text), contentType: 'application/json', excerpt: payload },
   }
 }
 

@@ -2,7 +2,7 @@ import { DryTraceError, messageOf } from '../../errors.js'
 import type { Decision, Guard, Hook } from '../../guard/guard.js'
 import type { Run } from '../../run/run.js'
 import { type Call, readCall } from './call.js'
-import { type AnsweredCall, classifyCall, detailOf, simulateCall } from './call-effect.js'
+import { type AnsweredCall, classifyCall, detailOf, payloadOf, simulateCall } from './call-effect.js'
 import type { Attorney, Boss, Options, Originals } from './library.js'
 import { type LoopedJob, loopBack, loopbacksLeft } from './loopback.js'
 import { knownQueues, missingQueue } from './queue-lookup.js'
@@ -36,9 +36,9 @@ export async function answerCall(
   const { guard, hook, originals, attorney } = copied
   const call = snapshot(readCall(method, args, attorney))
   const decision = guard.decide(run, hook, () => classifyCall(call))
-  if (decision.verdict === 'allow') return allowed(copied, decision, boss, method, args)
+  if (decision.verdict === 'allow') return allowed(copied, decision, call, boss, args)
   if (decision.error !== undefined) {
-    guard.record(decision)
+    guard.record(decision, payloadOf(call))
     throw decision.error
   }
   if (call.kind === 'unknown') {
@@ -48,6 +48,22 @@ export async function answerCall(
       `dry run: pg-boss ${method}() was blocked, and its result cannot be simulated`,
     )
   }
+  // Nobody has to wait for a job to be stored: the request it belongs to may end meanwhile.
+  const release = guard.hold(run)
+  try {
+    return await simulated(copied, decision, run, boss, call)
+  } finally {
+    release()
+  }
+}
+
+async function simulated(
+  { guard, originals }: Copied,
+  decision: Decision,
+  run: Run,
+  boss: Boss,
+  call: Call,
+): Promise<unknown> {
   let failure: unknown
   let found: Found = { matched: [], moved: 0, notes: [] }
   try {
@@ -59,18 +75,18 @@ export async function answerCall(
     else failure = error
   }
   if (failure !== undefined) {
-    guard.record(asBlocked(decision), { note: `would fail: ${messageOf(failure)}` })
+    guard.record(asBlocked(decision), { ...payloadOf(call), note: `would fail: ${messageOf(failure)}` })
     throw failure
   }
   try {
-    return answer(copied, decision, run, boss, call, found)
+    return answer(guard, decision, run, boss, call, found)
   } catch (error) {
     throw guard.fail(decision, error)
   }
 }
 
 function answer(
-  { guard }: Copied,
+  guard: Guard,
   decision: Decision,
   run: Run,
   boss: Boss,
@@ -182,24 +198,24 @@ function notesOn({ method, options, ids }: Call, policy: unknown): string[] {
 function allowed(
   { guard, originals }: Copied,
   decision: Decision,
+  call: Call,
   boss: Boss,
-  method: string,
   args: unknown[],
-): unknown {
+): Promise<unknown> {
   if (decision.run.processWide) {
     throw guard.fail(
       decision,
       new DryTraceError(
         'DRY_BLOCKED',
-        `dry run: rule ${decision.rule} allows pg-boss ${method}(), but a process-wide dry run (DRY_RUN=1) has no live side to make it on`,
+        `dry run: rule ${decision.rule} allows pg-boss ${call.method}(), but a process-wide dry run (DRY_RUN=1) has no live side to make it on`,
       ),
     )
   }
-  guard.record(decision)
+  guard.record(decision, payloadOf(call))
   return guard.within(undefined, () =>
     guard.permit(`pg-boss ${decision.rule}`, async (permit) => {
       try {
-        return await originals[method]?.apply(boss, args)
+        return await originals[call.method]?.apply(boss, args)
       } finally {
         permit.open = false
       }

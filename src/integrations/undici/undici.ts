@@ -2,7 +2,7 @@ import { subscribe } from 'node:diagnostics_channel'
 import { carryFlag, withoutInjection } from '../../carriers/outgoing.js'
 import { DryTraceError } from '../../errors.js'
 import type { Decision, Guard, Hook } from '../../guard/guard.js'
-import { expectLibrarySpan } from '../../guard/library-span.js'
+import { annotateLibrarySpan, expectLibrarySpan } from '../../guard/library-span.js'
 import { shared } from '../../run/store.js'
 import { classifyHttp, type HttpCall } from '../http/http-effect.js'
 import { answerBlocked } from '../http/responder.js'
@@ -157,7 +157,9 @@ function allow({ guard, options, handler, proceed }: Dispatch, decision: Decisio
   // undici calls handlers from the socket's context, which is that of whoever opened the connection.
   const bound = inCallersContext(tapped, decision.run)
   const send = () => guard.permit('undici', () => proceed(copy, bound))
-  return tell ? send() : withoutInjection(send)
+  const { result, span } = expectLibrarySpan('undici', () => (tell ? send() : withoutInjection(send)))
+  if (span !== undefined) annotateLibrarySpan(span, decision, 'allowed')
+  return result
 }
 
 /** Genuine undici does everything on a throw-away agent of the same copy; only the socket is ours. */
