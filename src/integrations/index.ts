@@ -1,5 +1,8 @@
 import { httpIntegration } from './http/http.js'
 import type { Integration } from './integration.js'
+import { nodemailerIntegration } from './nodemailer/nodemailer.js'
+import { pgIntegration, pgPoolIntegration } from './pg/pg.js'
+import { pgBossIntegration } from './pg-boss/pg-boss.js'
 import { processIntegration } from './process/process.js'
 import { undiciIntegration } from './undici/undici.js'
 
@@ -7,5 +10,9 @@ import { undiciIntegration } from './undici/undici.js'
 export const integrations: readonly Integration[] = [
   httpIntegration,
   undiciIntegration,
+  pgIntegration,
+  pgPoolIntegration,
+  nodemailerIntegration,
+  pgBossIntegration,
   processIntegration,
 ] as readonly Integration[]

@@ -109,45 +109,6 @@ const READERS: Readonly<Record<string, Reader>> = {
   resolveFlow: () => ({ action: 'execute' }),
 }
 
-/** Public methods that only read: they pass, and their SQL is met as reads by the Postgres hook. */
-export const READING_METHODS: ReadonlySet<string> = new Set([
-  'getJobById',
-  'findJobs',
-  'getBlockedKeys',
-  'getDependencies',
-  'getDependents',
-  'getQueues',
-  'getQueue',
-  'getQueueStats',
-  'isMaintaining',
-  'isBamWorking',
-  'isResolvingFlow',
-  'isCheckingSkew',
-  'isTimekeeping',
-  'getReindexCommands',
-  'getWipData',
-  'getSpy',
-  'clearSpies',
-  'isInstalled',
-  'schemaVersion',
-  'detectSchemaDrift',
-  'getSchedules',
-  'getSchedule',
-  'previewSchedule',
-  'previewRedrive',
-  'getBamStatus',
-  'getBamEntries',
-  'getInstances',
-  'getDb',
-  // Wakes a worker of this process that polls anyway.
-  'notifyWorker',
-])
-
-/** Methods whose dry form is not "simulate the call": see lifecycle.ts. */
-export const LIFECYCLE_METHODS: ReadonlySet<string> = new Set(['constructor', 'start', 'stop', 'work', 'offWork'])
-
-export const WRITING_METHODS: readonly string[] = Object.keys(READERS)
-
 /** @throws the library's own error when the arguments are wrong. */
 export function readCall(method: string, args: readonly unknown[], attorney: Attorney): Call {
   const reader = READERS[method]

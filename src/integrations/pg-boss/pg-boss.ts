@@ -1,9 +1,9 @@
 import type { Bindings, Integration } from '../integration.js'
-import { LIFECYCLE_METHODS, READING_METHODS } from './call.js'
 import { type AnsweredCall, classifyCall, SYSTEM, simulateCall } from './call-effect.js'
 import { withholdDryJobs } from './consumer.js'
 import type { Attorney, Boss, Job, Method, Options, Originals } from './library.js'
 import { lifecycle } from './lifecycle.js'
+import { LIFECYCLE_METHODS, READING_METHODS } from './method-lists.js'
 import { answerCall, type Copied } from './producer.js'
 
 /**

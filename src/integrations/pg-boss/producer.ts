@@ -33,7 +33,7 @@ export async function answerCall(
   method: string,
   args: unknown[],
 ): Promise<unknown> {
-  const { guard, hook, originals, attorney } = copied
+  const { guard, hook, attorney } = copied
   const call = snapshot(readCall(method, args, attorney))
   const decision = guard.decide(run, hook, () => classifyCall(call))
   if (decision.verdict === 'allow') return allowed(copied, decision, call, boss, args)

@@ -15,8 +15,8 @@ export async function controlTransaction(session: Session, statement: Statement)
   const { state } = conversation
   if (insideLiveTransaction(session)) return controlLiveTransaction(session, statement)
   if (/^(BEGIN|START)$/.test(statement.operation)) {
-    if (state.transaction !== undefined) return await send(session, statement.text)
-    state.transaction = session.run
+    // Inside a transaction it is only a warning, but READ WRITE would still take effect.
+    state.transaction ??= session.run
     return await send(session, beginReadOnly(parseOne(statement.text)))
   }
   if (statement.operation === 'COMMIT' && insideDryTransaction(session)) {

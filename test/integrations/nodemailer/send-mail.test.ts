@@ -261,6 +261,19 @@ describe('sendMail in a dry run', () => {
     expect(inbox.mails).toHaveLength(1)
   })
 
+  it('keeps the run open while a mail nobody waits for is compiled', async () => {
+    let sent: Promise<unknown> = Promise.resolve()
+    const run = await harness.dry(async (run) => {
+      sent = smtp().sendMail(MAIL)
+      return run
+    })
+    expect(run.endedAt).toBeUndefined()
+    await sent
+    await new Promise(setImmediate)
+    expect(run.endedAt).toBeTypeOf('number')
+    expect(harness.effects(run.id)).toHaveLength(1)
+  })
+
   it('gives the caller an error, and no mail, when the journal cannot be written', async () => {
     await harness.dry(async () => {
       const repair = harness.breakJournal()

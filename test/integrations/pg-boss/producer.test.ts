@@ -1,6 +1,6 @@
 import { PgBoss } from 'pg-boss'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { READING_METHODS } from '../../../src/integrations/pg-boss/call.js'
+import { READING_METHODS } from '../../../src/integrations/pg-boss/method-lists.js'
 import { type Guarded, guarded } from '../nodemailer/guarded.js'
 import { type BossServer, patchPgBoss, startBossServer } from './boss-server.js'
 

@@ -1,0 +1,191 @@
+import type { Client, DatabaseError } from 'pg'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { patchNative } from '../../../src/integrations/pg/native.js'
+import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { guardPg } from './dry-pg.js'
+
+const { pg, dry, guard, takeEffects } = guardPg({
+  rules: [
+    {
+      name: 'views',
+      match: { system: 'postgresql', relation: 'page_views' },
+      verdict: 'allow',
+      owner: 'growth',
+      reason: 'counter',
+      expires: '2099-01-01',
+    },
+    {
+      name: 'loud',
+      match: { system: 'postgresql', relation: 'secrets' },
+      verdict: 'block',
+      onBlocked: 'throw',
+      reason: 'never',
+    },
+    {
+      name: 'hidden',
+      match: { system: 'postgresql', relation: 'hidden' },
+      effect: 'write',
+      reason: 'reading it counts',
+    },
+  ],
+} as never)
+
+let server: TestPostgres
+let client: Client
+let live: Client
+
+beforeAll(async () => {
+  server = await startPostgres()
+  live = new pg.Client(server.url)
+  client = new pg.Client(server.url)
+  await live.connect()
+  await client.connect()
+  await live.query(
+    'CREATE TABLE page_views (n int); CREATE TABLE secrets (n int); CREATE TABLE hidden (n int); CREATE TABLE t (n int); INSERT INTO hidden VALUES (1)',
+  )
+})
+
+afterAll(async () => {
+  await client?.end()
+  await live?.end()
+  await server?.stop()
+})
+
+beforeEach(() => {
+  takeEffects()
+})
+
+const code = (promise: Promise<unknown>) =>
+  promise.then(
+    () => 'ok',
+    (error: DatabaseError) => error.code,
+  )
+const count = async (table: string) => (await live.query(`SELECT count(*)::int AS n FROM ${table}`)).rows[0].n as number
+
+/** What cursors, query streams and COPY streams are to pg: something with `submit` that is not its own Query. */
+class Submittable {
+  submitted = false
+  error: Error | undefined
+  readonly text = 'INSERT INTO t VALUES (1)'
+  readonly done: Promise<void>
+  #settle: () => void = () => undefined
+  constructor() {
+    this.done = new Promise((resolve) => {
+      this.#settle = resolve
+    })
+  }
+  submit(connection: { query(text: string): void }) {
+    this.submitted = true
+    connection.query(this.text)
+  }
+  handleError(error: Error) {
+    this.error = error
+    this.#settle()
+  }
+  handleReadyForQuery() {
+    this.#settle()
+  }
+  handleCommandComplete() {}
+}
+
+describe('what cannot be guarded is refused', () => {
+  it("queries that are not pg's own", async () => {
+    const cursor = new Submittable()
+    dry(() => client.query(cursor as never))
+    await cursor.done
+    expect(cursor.submitted).toBe(false)
+    expect(cursor.error).toMatchObject({ code: 'DRY_BLOCKED', message: expect.stringContaining('Submittable') })
+    expect(takeEffects().map(({ outcome }) => outcome)).toEqual(['failed'])
+    const same = new Submittable()
+    client.query(same as never)
+    await same.done
+    expect([same.submitted, same.error]).toEqual([true, undefined])
+    expect(await count('t')).toBe(1)
+  })
+
+  it('pipeline mode', async () => {
+    const pipelined = new pg.Client({ connectionString: server.url, pipeline: true } as never)
+    await pipelined.connect()
+    const [before, refused, after] = [
+      pipelined.query('SELECT 1 AS n'),
+      dry(() => pipelined.query('INSERT INTO t VALUES (2)')),
+      pipelined.query('SELECT 2 AS n'),
+    ]
+    expect(await code(refused)).toBe('DRY_BLOCKED')
+    expect([(await before).rows, (await after).rows]).toEqual([[{ n: 1 }], [{ n: 2 }]])
+    await pipelined.end()
+    expect(await count('t')).toBe(1)
+  })
+
+  it('COPY FROM', async () => {
+    expect(await code(dry(() => client.query('COPY t FROM STDIN')))).toBe('DRY_BLOCKED')
+    expect(await code(dry(() => client.query('SELECT 1')))).toBe('ok')
+  })
+
+  it('pg-native, in the style of the call', async () => {
+    const sent: unknown[] = []
+    class Native {
+      query(...args: unknown[]) {
+        sent.push(args)
+        return 'live'
+      }
+      connect() {}
+    }
+    patchNative(Native as never, guard, { name: 'pg', version: null })
+    const native = new Native()
+    expect(native.query('SELECT 1')).toBe('live')
+    expect(await code(dry(() => native.query('DELETE FROM t') as unknown as Promise<unknown>))).toBe('DRY_BLOCKED')
+    const byCallback = await dry(() => new Promise<Error>((resolve) => native.query('DELETE FROM t', [], resolve)))
+    expect(byCallback).toMatchObject({ code: 'DRY_BLOCKED' })
+    expect(sent).toHaveLength(1)
+  })
+})
+
+describe('policy rules', () => {
+  it('let a write through for real', async () => {
+    expect((await dry(() => client.query('INSERT INTO page_views VALUES (1) RETURNING n'))).rows).toEqual([{ n: 1 }])
+    expect(await count('page_views')).toBe(1)
+    expect(takeEffects()).toMatchObject([{ outcome: 'allowed', effect: 'write', rule: 'views' }])
+  })
+
+  it('speak for one table, not for what else the statement does', async () => {
+    await dry(() => client.query('WITH d AS (DELETE FROM t RETURNING n) INSERT INTO page_views SELECT n FROM d'))
+    await dry(() => client.query('INSERT INTO page_views SELECT 1 WHERE pg_try_advisory_lock(1)'))
+    expect([await count('t'), await count('page_views')]).toEqual([1, 1])
+    expect(takeEffects().map(({ outcome }) => outcome)).toEqual(['blocked', 'blocked'])
+  })
+
+  it('cannot let a write through in a dry transaction, and say so', async () => {
+    await dry(async () => {
+      await client.query('BEGIN')
+      await expect(client.query('INSERT INTO page_views VALUES (2)')).rejects.toThrow(/opened by a dry run/)
+      await client.query('ROLLBACK')
+    })
+    expect(await count('page_views')).toBe(1)
+    expect(takeEffects().map(({ outcome }) => outcome)).toEqual(['failed'])
+  })
+
+  it('throw where they are told to', async () => {
+    expect(await code(dry(() => client.query('INSERT INTO secrets VALUES (1)')))).toBe('DRY_BLOCKED')
+    expect(takeEffects()).toMatchObject([{ outcome: 'blocked', rule: 'loud' }])
+  })
+
+  it('can make a write of a read', async () => {
+    expect((await dry(() => client.query('SELECT * FROM hidden'))).rows).toEqual([])
+    expect(takeEffects()).toMatchObject([{ outcome: 'blocked', effect: 'write', rule: 'hidden' }])
+  })
+})
+
+describe('a connection', () => {
+  it('that a dry run would have set up does not reach live callers half set up', async () => {
+    const pool = new pg.Pool({ connectionString: server.url, max: 1 })
+    pool.on('connect', (fresh) => {
+      void fresh.query('CREATE TEMP TABLE scratch (a int)')
+      void fresh.query('LISTEN jobs')
+    })
+    await dry(() => pool.query('SELECT 1'))
+    expect((await pool.query('SELECT count(*)::int AS n FROM scratch')).rows).toEqual([{ n: 0 }])
+    expect((await pool.query('SELECT pg_listening_channels() AS c')).rows).toEqual([{ c: 'jobs' }])
+    await pool.end()
+  })
+})
