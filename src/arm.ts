@@ -8,6 +8,7 @@ import { createGuard } from './guard/create-guard.js'
 import { armFence } from './guard/fence.js'
 import type { Guard } from './guard/guard.js'
 import { integrations } from './integrations/index.js'
+import type { Integration } from './integrations/integration.js'
 import { createJournal, type JournalSync } from './journal/writer.js'
 import { armIntegrations } from './loader/arm.js'
 import { loadPolicy } from './policy/load.js'
@@ -39,11 +40,29 @@ export function registerGuard(): void {
   shared.slots.set('journal', journal)
 
   armIntegrations(integrations, guard, barrier)
-  armFence(guard)
-  armHttpIngress(createAdmission(policy, barrier, secret))
+  armFence(guard, barrier, packagesOf(integrations))
+  const admission = createAdmission(policy, barrier, secret)
+  shared.slots.set('admission', admission)
+  armHttpIngress(admission)
   shared.slots.set('attachment', attachToForeignTelemetry(metrics.start))
   enterProcessRun(barrier)
   announce(barrier, guard)
+}
+
+function packagesOf(known: readonly Integration[]): string[] {
+  const files = known
+    .flatMap(({ targets }) => targets.map(({ file }) => file))
+    .filter((file) => !file.startsWith('node:'))
+  return [
+    ...new Set(
+      files.map((file) =>
+        file
+          .split('/')
+          .slice(0, file.startsWith('@') ? 2 : 1)
+          .join('/'),
+      ),
+    ),
+  ]
 }
 
 function readConfiguration(barrier: Barrier): { policy: Policy; secret: string | undefined } {

@@ -69,9 +69,16 @@ function enter(
   if (typeof reply === 'object' && reply !== null) bindEmitter(reply, run)
   mark(reply, run)
   const release = holdRun(run)
-  if (reply instanceof http.ServerResponse) reply.once('close', () => release())
+  if (reply instanceof http.ServerResponse) reply.once('close', () => release(failureOf(request, reply)))
   else (reply as Socket | undefined)?.once('close', () => release())
   return shared.runs.run(run, proceed)
+}
+
+/** A run whose entry failed has shown only part of what it would do. */
+function failureOf(request: http.IncomingMessage, response: http.ServerResponse): Error | undefined {
+  const path = (request.url ?? '').split('?', 1)[0]
+  if (!response.writableEnded) return new Error(`${request.method} ${path} was closed before it was answered`)
+  return response.statusCode < 500 ? undefined : new Error(`${request.method} ${path} answered ${response.statusCode}`)
 }
 
 /** Tells the caller that this hop ran dry. */

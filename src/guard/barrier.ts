@@ -37,6 +37,8 @@ export interface Barrier {
   saw(name: string, sighting: Sighting): void
   /** A gap that is not a library: an invalid policy, a loader that does not run. */
   gap(message: string): void
+  /** Gaps that come and go; asked whenever the gate is. */
+  watch(gaps: () => readonly string[]): void
   hooks(): readonly HookReport[]
   /** `pg@8.23.1` for each armed copy; for the attestation. */
   armedNames(): readonly string[]
@@ -47,6 +49,7 @@ export interface Barrier {
 export function createBarrier(): Barrier {
   const seen = new Map<string, Sighting[]>()
   const others: string[] = []
+  const watched: (() => readonly string[])[] = []
 
   function report(name: string, sightings: readonly Sighting[]): HookReport {
     const worst = sightings.reduce<Sighting | undefined>(
@@ -73,6 +76,9 @@ export function createBarrier(): Barrier {
     gap(message) {
       others.push(message)
     },
+    watch(gaps) {
+      watched.push(gaps)
+    },
     hooks,
     armedNames: () =>
       hooks().flatMap(({ name, status, versions }) =>
@@ -80,6 +86,7 @@ export function createBarrier(): Barrier {
       ),
     gaps: () => [
       ...others,
+      ...watched.flatMap((gaps) => gaps()),
       ...hooks().flatMap(({ name, status, versions, detail }) =>
         status === 'armed' || status === 'not loaded'
           ? []

@@ -47,6 +47,19 @@ export function createGuard(options: GuardOptions): Guard {
       return recorder.refuse({ ...base, ...found, effect: unclassified(hook), ...failed(hook, 'classify', cause) })
     }
     try {
+      const gaps = barrier.gaps()
+      if (gaps.length > 0) {
+        const closed = gateClosed(gaps)
+        return recorder.refuse({
+          ...base,
+          ...found,
+          effect,
+          verdict: 'block',
+          error: closed,
+          rule: 'guard.gate',
+          reason: closed.message,
+        })
+      }
       const leak = leaked(run)
       if (leak !== undefined) {
         return recorder.refuse({
@@ -139,6 +152,12 @@ export function createGuard(options: GuardOptions): Guard {
     preview: policy.preview,
     redact: redactor.value,
     forwards: policy.forwards,
+    allowsEgress: (host, port) =>
+      policy.decide({
+        system: 'net',
+        kind: 'unknown',
+        match: { host, port: port === undefined ? undefined : String(port) },
+      }).verdict === 'allow',
     llm(run, call) {
       const span = trace.getSpanContext(call.context)
       journal.append({
@@ -185,6 +204,10 @@ export function createGuard(options: GuardOptions): Guard {
     }
   })
   return guard
+}
+
+function gateClosed(gaps: readonly string[]): DryTraceError {
+  return new DryTraceError('DRY_GATE_CLOSED', `dry runs are refused here: ${gaps.join('; ')}`, { details: { gaps } })
 }
 
 function leaked(run: Run): DryTraceError | undefined {

@@ -2,8 +2,11 @@ import dgram from 'node:dgram'
 import net from 'node:net'
 import { DryTraceError } from '../errors.js'
 import { ATTR_SERVER_ADDRESS, ATTR_SERVER_PORT } from '../semconv.js'
+import type { Barrier } from './barrier.js'
 import type { Effect } from './effect.js'
 import type { Guard, Hook } from './guard.js'
+import { type OpenConnections, trackConnections } from './open-connections.js'
+import { isOtlpEndpoint } from './otlp-endpoints.js'
 
 const HOOK: Hook = { name: 'fence', version: null }
 
@@ -15,18 +18,36 @@ interface Endpoint {
 /**
  * The last line: in a dry run, egress that no permit covers is refused before
  * a name is looked up. It is what catches bundled code and unknown clients.
- * It sees only new connections; that is why the hooks sit at the public calls.
+ * A connection that an unknown client opened earlier closes the gate; a write
+ * over one that opened while a run was already going on is refused with it.
+ *
+ * @param packages packages an integration answers for
  */
-export function armFence(guard: Guard): void {
-  fenceSockets(guard)
+export function armFence(guard: Guard, barrier: Barrier, packages: readonly string[]): void {
+  const connections = trackConnections(packages)
+  barrier.watch(() =>
+    connections
+      .list()
+      .filter(({ host, port }) => !isOtlpEndpoint(host, port) && !guard.allowsEgress(host, port))
+      .map(
+        ({ openedBy, ...endpoint }) =>
+          `open connection to ${name(endpoint)} by ${openedBy}, which no integration knows: ` +
+          `close it, or allow it by a policy rule {system: net, host: "${name(endpoint)}"}`,
+      ),
+  )
+  fenceSockets(guard, connections)
+  fenceWrites(guard, connections)
   fenceDatagrams(guard)
 }
 
-function fenceSockets(guard: Guard): void {
+function fenceSockets(guard: Guard, connections: OpenConnections): void {
   const original = net.Socket.prototype.connect
   function connect(this: net.Socket, ...args: unknown[]): net.Socket {
     const run = guard.run()
-    if (run === undefined) return Reflect.apply(original, this, args)
+    if (run === undefined) {
+      connections.opened(this, endpointOf(args))
+      return Reflect.apply(original, this, args)
+    }
     // A connection outlives the call that opened it: it is born outside every run.
     if (guard.permitted()) return guard.root(() => Reflect.apply(original, this, args))
     const endpoint = endpointOf(args)
@@ -46,6 +67,32 @@ function fenceSockets(guard: Guard): void {
     return this
   }
   net.Socket.prototype.connect = connect as typeof original
+}
+
+interface Writable {
+  _writeGeneric(writev: boolean, data: unknown, encoding: string, callback: (error?: Error | null) => void): unknown
+}
+
+/** Every write of a socket that is not taken over natively comes through here. */
+function fenceWrites(guard: Guard, connections: OpenConnections): void {
+  const prototype = net.Socket.prototype as unknown as Writable
+  const original = prototype._writeGeneric
+  prototype._writeGeneric = function (this: net.Socket, writev, data, encoding, callback) {
+    const connection = connections.unknown(this)
+    const run = connection === undefined ? undefined : guard.run()
+    if (connection === undefined || run === undefined || guard.permitted()) {
+      return Reflect.apply(original, this, [writev, data, encoding, callback])
+    }
+    const { host, port } = connection
+    if (isOtlpEndpoint(host, port) || guard.allowsEgress(host, port)) {
+      return Reflect.apply(original, this, [writev, data, encoding, callback])
+    }
+    const decision = guard.decide(run, HOOK, () => classify('write to', connection))
+    // Dropping the bytes alone would leave the client waiting for an answer that belongs to somebody
+    // else's next command: the connection goes down with the write.
+    callback(refuse(guard, decision, connection))
+    return undefined
+  }
 }
 
 function fenceDatagrams(guard: Guard): void {

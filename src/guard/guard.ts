@@ -110,6 +110,8 @@ export interface Guard {
   redact(value: unknown, name?: string): unknown
   /** True when the policy lets this host be told of the run (a `forward` rule names it). */
   forwards(host: string): boolean
+  /** True when a policy rule lets this endpoint be reached by a client no integration knows. */
+  allowsEgress(host: string, port: number | undefined): boolean
   /** Records what a model or tool call of the run asked and answered. */
   llm(run: Run, call: ModelCall): void
   /** A made-up id nobody can take for a real one, remembered so that its later use is reported. */

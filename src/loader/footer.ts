@@ -69,8 +69,10 @@ export function installFooters(manifest: Manifest, patch: PatchFile): LoaderProo
 function append(source: string, entry: ManifestEntry, esm: boolean): string {
   if (source.includes(SENTINEL)) return source
   const call = `globalThis[Symbol.for(${JSON.stringify(PATCH_KEY)})]`
+  // `typeof` does not throw for a name this version of the library does not have.
+  const bindings = (entry.target.bindings ?? []).map((name) => `${name}:typeof ${name}==='undefined'?undefined:${name}`)
   const args = esm
-    ? `${entry.id},import.meta.filename,{${(entry.target.bindings ?? []).join(',')}}`
+    ? `${entry.id},import.meta.filename,{${bindings.join(',')}}`
     : `${entry.id},__filename,module.exports,(value)=>{module.exports=value}`
   return `${source}\n;${SENTINEL}${call}(${args});\n`
 }

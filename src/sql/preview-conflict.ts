@@ -48,7 +48,13 @@ function arbitersOf(clause: OnConflictClause, table: Table): readonly UniqueInde
     const own = indexColumns(table, index).map((column) => column.name)
     return own.sort().join('\0') === wanted && (index.predicate === null || infer.whereClause !== undefined)
   })
-  if (matching.length === 0) throw new PreviewUnsupported('ON CONFLICT with no matching index')
+  if (matching.length === 0) {
+    throw new PreviewUnsupported(
+      'there is no unique or exclusion constraint matching the ON CONFLICT specification',
+      // The planner finds out, so describing the statement does not.
+      indexes.some((index) => index.numbers.includes(0)) ? undefined : '42P10',
+    )
+  }
   return matching
 }
 

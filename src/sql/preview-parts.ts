@@ -6,6 +6,13 @@ import { nameParts, quoteName, replace, tagOf, walk } from './tree.js'
 /** The statement cannot be worked out as a SELECT; the message says which part of it. */
 export class PreviewUnsupported extends Error {
   override readonly name = 'PreviewUnsupported'
+  /** SQLSTATE, when the server would refuse the statement for this very reason, in these very words. */
+  readonly sqlState: string | undefined
+
+  constructor(message: string, sqlState?: string) {
+    super(message)
+    this.sqlState = sqlState
+  }
 }
 
 /** What a rewrite needs to know that is not in the statement. All of it is read-only. */

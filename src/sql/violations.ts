@@ -7,8 +7,8 @@ export interface Violation {
   readonly code: string
   readonly message: string
   readonly detail?: string
-  readonly schema: string
-  readonly table: string
+  readonly schema?: string
+  readonly table?: string
   readonly column?: string
   readonly constraint?: string
 }
@@ -79,16 +79,15 @@ function foreignKeyTests(table: Table, alias: string, scope: ViolationScope): st
 /** What PostgreSQL would check before any constraint with a query behind it: lengths and NULLs. */
 function columnViolation(table: Table, row: readonly (string | null)[]): Violation | undefined {
   const columns = table.columns ?? []
-  const place = { schema: table.schema, table: table.name }
   for (const [index, column] of columns.entries()) {
     if (tooLong(column, row[index])) {
-      return { code: '22001', message: `value too long for type ${column.type}`, ...place }
+      return { code: '22001', message: `value too long for type ${column.type}` }
     }
   }
   for (const [index, column] of columns.entries()) {
     if (column.notNull && (row[index] ?? null) === null) {
       const message = `null value in column "${column.name}" of relation "${table.name}" violates not-null constraint`
-      return { code: '23502', message, column: column.name, ...place }
+      return { code: '23502', message, column: column.name, schema: table.schema, table: table.name }
     }
   }
   return undefined

@@ -40,7 +40,9 @@ describe('against what a real server did', () => {
   })
 
   it('no plain SELECT that only reads is taken for a write', () => {
-    const reads = truths.filter(({ sql, truth }) => truth === 'read' && /^\s*(select|values|table|show)\b(?!.*\binto\b)/is.test(sql))
+    const reads = truths.filter(
+      ({ sql, truth }) => truth === 'read' && /^\s*(select|values|table|show)\b(?!.*\binto\b)/is.test(sql),
+    )
     expect(reads.length).toBeGreaterThan(50)
     expect(reads.filter(({ sql }) => worstKind(classify(sql)) === 'write')).toEqual([])
   })

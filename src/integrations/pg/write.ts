@@ -85,9 +85,12 @@ export async function simulateBlocked(
     } catch (error) {
       if (conversation.lost !== undefined) throw error
       if (!(error instanceof PreviewUnsupported) && !(error instanceof session.library.DatabaseError)) throw error
-      const failure = error as DatabaseError
+      const failure: DatabaseError =
+        error instanceof PreviewUnsupported && error.sqlState !== undefined
+          ? nativeError(session.library, { code: error.sqlState, message: error.message })
+          : error
       // A value that does not fit its type fails the same way when executed; a timeout or a missing privilege does not.
-      if (/^2[23]/.test(failure.code ?? '')) {
+      if (/^(2[23]|42P10)/.test(failure.code ?? '')) {
         record(session, decision, wouldFail(failure))
         await failTransaction(session)
         return failure

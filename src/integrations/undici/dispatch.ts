@@ -35,13 +35,25 @@ const METHODS = [
   'onResponseError',
 ] as const
 
-/** A view of the handler whose methods run inside the run. */
-export function inCallersContext(handler: Handler, run: Run): Handler {
+const ENDS: ReadonlySet<string> = new Set(['onComplete', 'onResponseEnd', 'onError', 'onResponseError'])
+
+/** Sees what a handler is called with, before the handler does. */
+export type Observer = (method: string, args: readonly unknown[]) => void
+
+/**
+ * A view of the handler whose methods run inside the run. Each is called on
+ * the handler itself: it may keep private state, or set fields in one method
+ * that another reads.
+ */
+export function inCallersContext(handler: Handler, run: Run, observe?: Observer): Handler {
   const view = Object.create(handler) as Handler
   for (const name of METHODS) {
     const method = handler[name]
     if (typeof method !== 'function') continue
-    view[name] = (...args) => shared.runs.run(run, () => Reflect.apply(method, handler, args))
+    view[name] = (...args) => {
+      observe?.(name, args)
+      return shared.runs.run(run, () => Reflect.apply(method, handler, args))
+    }
   }
   return view
 }
@@ -88,31 +100,20 @@ export function tapModelCall(
   decision: Decision,
   call: HttpCall,
   options: DispatchOptions,
-  handler: Handler,
-): Handler {
-  if (!mayBeModelCall(decision, call)) return handler
+): Observer | undefined {
+  if (!mayBeModelCall(decision, call)) return undefined
   const request = new Tap()
   const answer = new Tap()
   options.body = tapBody(options.body, request)
   let noted = false
-  const note = () => {
-    if (noted) return
-    noted = true
-    noteModelCall(guard, decision, call, request.json(), answer.json())
-  }
-  const view = Object.create(handler) as Handler
-  const observe = (name: string, look: (args: unknown[]) => void) => {
-    const method = handler[name]
-    if (typeof method !== 'function') return
-    view[name] = (...args) => {
-      look(args)
-      return Reflect.apply(method, handler, args)
+  return (method, args) => {
+    if (method === 'onData') answer.add(args[0])
+    else if (method === 'onResponseData') answer.add(args[1])
+    else if (!noted && ENDS.has(method)) {
+      noted = true
+      noteModelCall(guard, decision, call, request.json(), answer.json())
     }
   }
-  observe('onData', ([chunk]) => answer.add(chunk))
-  observe('onResponseData', ([, chunk]) => answer.add(chunk))
-  for (const end of ['onComplete', 'onResponseEnd', 'onError', 'onResponseError']) observe(end, note)
-  return view
 }
 
 function tapBody(body: unknown, tap: Tap): unknown {

@@ -153,9 +153,8 @@ function allow({ guard, options, handler, proceed }: Dispatch, decision: Decisio
   guard.record(decision)
   const copy = stamp(options, decision)
   carryFlag(headerBag(copy), decision.run, tell)
-  const tapped = tapModelCall(guard, decision, call, copy, handler)
   // undici calls handlers from the socket's context, which is that of whoever opened the connection.
-  const bound = inCallersContext(tapped, decision.run)
+  const bound = inCallersContext(handler, decision.run, tapModelCall(guard, decision, call, copy))
   const send = () => guard.permit('undici', () => proceed(copy, bound))
   const { result, span } = expectLibrarySpan('undici', () => (tell ? send() : withoutInjection(send)))
   if (span !== undefined) annotateLibrarySpan(span, decision, 'allowed')
