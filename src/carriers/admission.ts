@@ -4,7 +4,7 @@ import type { Barrier } from '../guard/barrier.js'
 import type { Policy } from '../policy/policy.js'
 import type { Flag } from '../run/flag.js'
 import type { Run } from '../run/run.js'
-import { enterRun } from '../run/store.js'
+import { beginRun, enterRun } from '../run/store.js'
 import { verifyToken } from '../run/token.js'
 
 /** Who is asking. */
@@ -17,7 +17,7 @@ export interface Peer {
 export interface Admission {
   /**
    * The run the flag asks for, when its sender may ask and the guard is whole.
-   * @throws DryTraceError `DRY_FLAG_REFUSED` or `DRY_GATE_CLOSED`: refuse the request, never run it live.
+   * @throws DryTraceError `DRY_FLAG_REFUSED`, `DRY_GATE_CLOSED` or `DRY_JOURNAL`: refuse the request, never run it live.
    */
   admit(flag: Flag, peer: Peer, entry: string): Run
 }
@@ -33,13 +33,15 @@ export function createAdmission(policy: Policy, barrier: Barrier, secret: string
         })
       }
       const runId = signed ? checkToken(flag, policy, secret) : checkPeer(flag, peer)
-      return enterRun({
+      const run = enterRun({
         ...(runId === undefined ? {} : { id: runId }),
         entry,
         carriers: flag.carriers,
         conflict: flag.conflict,
         token: flag.token ?? null,
       })
+      beginRun(run)
+      return run
     },
   }
 }

@@ -5,7 +5,7 @@ import { DryTraceError, messageOf } from '../errors.js'
 import { bindEmitter } from '../run/bind.js'
 import { type Flag, readFlag, versionedFlag } from '../run/flag.js'
 import type { Run } from '../run/run.js'
-import { holdRun, shared } from '../run/store.js'
+import { currentRun, holdRun, shared } from '../run/store.js'
 import { HEADER_FLAG } from '../semconv.js'
 import type { Admission, Peer } from './admission.js'
 
@@ -58,7 +58,9 @@ function enter(
 ): boolean {
   let run: Run
   try {
-    run = admission.admit(flag, peerOf(request), 'http')
+    // Without a readable id, the one that OpenTelemetry's extraction has made up holds: it is on the spans.
+    const asked = flag.runId === undefined ? { ...flag, runId: currentRun()?.id } : flag
+    run = admission.admit(asked, peerOf(request), 'http')
   } catch (error) {
     refuse(reply, error)
     return true

@@ -12,7 +12,7 @@ import {
 import { withoutFlag } from '../run/bind.js'
 import { type Flag, readFlag, versionedFlag } from '../run/flag.js'
 import { createRunId, type Run } from '../run/run.js'
-import { runFromBaggage, shared } from '../run/store.js'
+import { rememberFlag, runFromBaggage, shared } from '../run/store.js'
 import { BAGGAGE_FLAG, BAGGAGE_RUN_ID, BAGGAGE_TOKEN, HEADER_FLAG, TRACESTATE_KEY } from '../semconv.js'
 import { mergeBaggage, mergeTracestate } from './environment.js'
 import { injectionMuted } from './outgoing.js'
@@ -78,8 +78,10 @@ export function runOfContext(context: Context): Run | undefined {
 function withFlag(context: Context, flag: Flag): Context {
   const baggage = (propagation.getBaggage(context) ?? propagation.createBaggage())
     .setEntry(BAGGAGE_FLAG, { value: 'true' })
-    .setEntry(BAGGAGE_RUN_ID, { value: flag.runId ?? createRunId() })
+    // Where our own ingress came first, it has made up the id already.
+    .setEntry(BAGGAGE_RUN_ID, { value: flag.runId ?? shared.runs.getStore()?.id ?? createRunId() })
   const signed = flag.token === undefined ? baggage : baggage.setEntry(BAGGAGE_TOKEN, { value: flag.token })
+  rememberFlag(signed, flag)
   return sampled(propagation.setBaggage(context, signed))
 }
 

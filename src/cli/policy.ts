@@ -37,7 +37,7 @@ export const policyCommand: Command = {
       ...(audience.length === 0 ? [] : [`for ${audience.join(', ')}`]),
     ].join(' ')
     process.stdout.write(
-      `valid: ${found}\n  sha256   ${policy.hash}\n  trust    ${trust}\n  preview  ${policy.preview}\n`,
+      `valid: ${found}\n  sha256   ${policy.hash}\n  rules    ${policy.rules}\n  trust    ${trust}\n  preview  ${policy.preview}\n`,
     )
     return 0
   },

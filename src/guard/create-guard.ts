@@ -5,7 +5,7 @@ import type { Journal } from '../journal/writer.js'
 import type { Policy } from '../policy/policy.js'
 import { bind, within } from '../run/bind.js'
 import type { Run } from '../run/run.js'
-import { currentRun, holdRun, shared } from '../run/store.js'
+import { beginRun, currentRun, holdRun, shared } from '../run/store.js'
 import type { Barrier } from './barrier.js'
 import { spend } from './budget.js'
 import type { Effect } from './effect.js'
@@ -42,6 +42,7 @@ export function createGuard(options: GuardOptions): Guard {
     const found = librarySpan === undefined ? {} : { librarySpan }
     let effect: Effect
     try {
+      beginRun(run)
       effect = classify()
     } catch (cause) {
       return recorder.refuse({ ...base, ...found, effect: unclassified(hook), ...failed(hook, 'classify', cause) })
@@ -181,7 +182,7 @@ export function createGuard(options: GuardOptions): Guard {
     gaps: barrier.gaps(),
     policyHash: policy.hash,
   })
-  shared.startListeners.add((run) => {
+  shared.beginListeners.add((run) => {
     const span = trace.getSpanContext(context.active())
     journal.append({
       type: 'run',

@@ -1,6 +1,5 @@
 import { createRequire, Module } from 'node:module'
 import { fileURLToPath } from 'node:url'
-import { satisfies } from 'semver'
 import { messageOf } from '../errors.js'
 import type { Barrier } from '../guard/barrier.js'
 import type { Guard } from '../guard/guard.js'
@@ -38,7 +37,7 @@ export function armIntegrations(integrations: readonly Integration[], guard: Gua
       if (replacement !== undefined) replace?.(replacement)
       const integration = byName.get(entry.integration)
       if (integration === undefined) return
-      const supported = version !== null && satisfies(version, integration.versions, { includePrerelease: true })
+      const supported = version !== null && inRange(version, integration.versions)
       barrier.saw(entry.integration, {
         status: supported ? 'armed' : 'unsupported version',
         version,
@@ -50,6 +49,12 @@ export function armIntegrations(integrations: readonly Integration[], guard: Gua
     }
   })
   selfCheck(proof, barrier)
+}
+
+function inRange(version: string, range: string): boolean {
+  // Loaded with the first library that is met: a process that loads none does not wait for it.
+  const satisfies = createRequire(import.meta.url)('semver/functions/satisfies.js') as typeof import('semver').satisfies
+  return satisfies(version, range, { includePrerelease: true })
 }
 
 function isBuiltin(target: Target): boolean {

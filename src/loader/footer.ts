@@ -34,7 +34,8 @@ export function installFooters(manifest: Manifest, patch: PatchFile): LoaderProo
   Object.defineProperty(globalThis, Symbol.for(PATCH_KEY), {
     value(id: number, file: string, bindings: unknown, replace?: (value: unknown) => void) {
       const entry = manifest.entries[id]
-      if (entry !== undefined) patch(entry, file, bindings, replace)
+      if (entry === undefined || isWrapper(file, bindings)) return
+      patch(entry, file.startsWith('file:') ? fileURLToPath(withoutQuery(file)) : file, bindings, replace)
     },
   })
 
@@ -44,7 +45,7 @@ export function installFooters(manifest: Manifest, patch: PatchFile): LoaderProo
   module.registerHooks({
     load(url, context, nextLoad) {
       const result = nextLoad(url, context)
-      const location = url.split('?', 1)[0] ?? url
+      const location = withoutQuery(url)
       if (result.source == null || !location.startsWith('file:')) return result
       const filename = fileURLToPath(location)
       const entry = find(filename)
@@ -66,13 +67,25 @@ export function installFooters(manifest: Manifest, patch: PatchFile): LoaderProo
   return proof
 }
 
+/**
+ * import-in-the-middle puts a module of its own in front of each ES module, under the same path and with
+ * a query. It declares none of the names we look for; the real module comes by separately.
+ */
+function isWrapper(url: string, bindings: unknown): boolean {
+  return /[?&]iitm\b/.test(url) && Object.values(bindings as object).every((value) => value === undefined)
+}
+
+function withoutQuery(url: string): string {
+  return url.split('?', 1)[0] ?? url
+}
+
 function append(source: string, entry: ManifestEntry, esm: boolean): string {
   if (source.includes(SENTINEL)) return source
   const call = `globalThis[Symbol.for(${JSON.stringify(PATCH_KEY)})]`
   // `typeof` does not throw for a name this version of the library does not have.
   const bindings = (entry.target.bindings ?? []).map((name) => `${name}:typeof ${name}==='undefined'?undefined:${name}`)
   const args = esm
-    ? `${entry.id},import.meta.filename,{${bindings.join(',')}}`
+    ? `${entry.id},import.meta.url,{${bindings.join(',')}}`
     : `${entry.id},__filename,module.exports,(value)=>{module.exports=value}`
   return `${source}\n;${SENTINEL}${call}(${args});\n`
 }

@@ -31,6 +31,8 @@ export interface Policy {
   readonly file: string | undefined
   /** SHA-256 (hex) of the file's text; of the empty string for the default policy. */
   readonly hash: string
+  /** How many rules the file has; the built-in ones are not counted. */
+  readonly rules: number
   readonly trust: { readonly mode: 'signed' | 'loopback' | undefined; readonly audience: readonly string[] }
   readonly preview: 'select' | 'rollback' | 'none'
   readonly budget: Budget
@@ -67,6 +69,7 @@ export function compilePolicy(document: PolicyDocument, origin: { file?: string;
   return {
     file: origin.file,
     hash: origin.hash,
+    rules: own.length,
     trust: { mode: document.trust?.mode, audience: document.trust?.audience ?? [] },
     preview: document.postgres?.preview ?? 'select',
     budget: {

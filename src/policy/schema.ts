@@ -70,7 +70,13 @@ export const policySchema = z.strictObject({
   trust: z
     .strictObject({ mode: z.enum(['signed', 'loopback']).optional(), audience: z.array(z.string().min(1)).optional() })
     .optional(),
-  postgres: z.strictObject({ preview: z.enum(['select', 'rollback', 'none']).optional() }).optional(),
+  postgres: z
+    .strictObject({ preview: z.enum(['select', 'rollback', 'none']).optional() })
+    .refine((value) => value.preview !== 'rollback', {
+      path: ['preview'],
+      error: 'rollback is not available in this version; use select or none',
+    })
+    .optional(),
   onBlocked: z.enum(['simulate', 'throw']).optional(),
   budget: z
     .strictObject({

@@ -1,5 +1,6 @@
 import { BAGGAGE_FLAG, BAGGAGE_RUN_ID, BAGGAGE_TOKEN, HEADER_FLAG, TRACESTATE_KEY } from '../semconv.js'
 import { isRunId } from './run.js'
+import { claimedRunId } from './token.js'
 
 /** What a flag value asks for. Anything we cannot read is `malformed`, which is dry: never live by accident. */
 export type FlagMeaning = 'dry' | 'live' | 'malformed'
@@ -60,7 +61,8 @@ export function readFlag(raw: RawCarriers): Flag | undefined {
     else if (key === BAGGAGE_RUN_ID) baggage.ids.push(value)
     else if (key === BAGGAGE_TOKEN) token = value
   }
-  if (baggage.flags.length > 0 || baggage.ids.length > 0) {
+  // An id or a token without its flag has lost it on the way.
+  if (baggage.flags.length > 0 || baggage.ids.length > 0 || token !== undefined) {
     const meanings = baggage.flags.map(parseFlagValue)
     const meaning = meanings.length === 0 ? 'malformed' : combine(meanings)
     const badId = baggage.ids.some((id) => !isRunId(id)) || new Set(baggage.ids).size > 1
@@ -84,7 +86,7 @@ export function readFlag(raw: RawCarriers): Flag | undefined {
   if (!seen.some((sighting) => sighting.meaning !== 'live')) return undefined
   const ids = new Set(seen.flatMap((sighting) => (sighting.runId === undefined ? [] : [sighting.runId])))
   return {
-    runId: ids.values().next().value,
+    runId: ids.values().next().value ?? (token === undefined ? undefined : claimedRunId(token)),
     token,
     carriers: [...new Set(seen.filter((s) => s.meaning !== 'live').map((s) => s.carrier))],
     conflict: ids.size > 1 || seen.some((sighting) => sighting.meaning !== 'dry'),

@@ -15,6 +15,8 @@ export interface Run {
   readonly startedAt: number
   /** True for `DRY_RUN=1`: everything in this process belongs to the run and no live queue is consumed. */
   readonly processWide: boolean
+  /** True once the run has been admitted or has met its first effect: from then on the journal knows it. */
+  begun: boolean
   /** How many entries (requests, calls of `dryRun`, handlers) are open. */
   holds: number
   /** Set when the last entry has ended; work it caused may still go on for a while. */
@@ -61,6 +63,7 @@ export function createRun(options: RunOptions): Run {
     token: options.token ?? null,
     startedAt: now,
     processWide: options.processWide ?? false,
+    begun: false,
     holds: 0,
     endedAt: undefined,
     lastSeenAt: now,

@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { type Baggage, context } from '@opentelemetry/api'
 import { BAGGAGE_FLAG, BAGGAGE_RUN_ID, BAGGAGE_TOKEN } from '../semconv.js'
-import { parseFlagValue } from './flag.js'
+import { type Flag, parseFlagValue } from './flag.js'
 import { createRun, isRunId, type Run, type RunOptions } from './run.js'
 
 /**
@@ -21,7 +21,10 @@ interface Shared {
   /** What else must hold process-wide: the armed guard, the barrier. Typed by its owners. */
   readonly slots: Map<string, unknown>
   readonly endListeners: Set<(run: Run, error: unknown) => void>
+  /** A run has been seen here for the first time. Not yet admitted: it may still be refused. Must not throw. */
   readonly startListeners: Set<(run: Run) => void>
+  /** A run was admitted, or met its first effect. A listener that throws is asked again the next time. */
+  readonly beginListeners: Set<(run: Run) => void>
 }
 
 const KEY = Symbol.for('drytrace.v1')
@@ -41,6 +44,7 @@ function create(): Shared {
     slots: new Map(),
     endListeners: new Set(),
     startListeners: new Set(),
+    beginListeners: new Set(),
   }
 }
 
@@ -49,6 +53,7 @@ globals[KEY] ??= create()
 export const shared: Shared = globals[KEY]
 
 const runOfBaggage = new WeakMap<Baggage, Run>()
+const flagOfBaggage = new WeakMap<Baggage, Flag>()
 
 /**
  * The dry run of the current context: our own storage, or the process-wide
@@ -61,6 +66,11 @@ export function currentRun(): Run | undefined {
   return baggage === undefined ? undefined : runFromBaggage(baggage)
 }
 
+/** Remembers what brought the flag that a propagator has put into a baggage. */
+export function rememberFlag(baggage: Baggage, flag: Flag): void {
+  flagOfBaggage.set(baggage, flag)
+}
+
 /** The run a baggage stands for, or undefined when it does not ask for dry. */
 export function runFromBaggage(baggage: Baggage): Run | undefined {
   const known = runOfBaggage.get(baggage)
@@ -70,21 +80,30 @@ export function runFromBaggage(baggage: Baggage): Run | undefined {
   const meaning = parseFlagValue(flag.value)
   if (meaning === 'live') return undefined
   const id = baggage.getEntry(BAGGAGE_RUN_ID)?.value
+  const brought = flagOfBaggage.get(baggage)
   const run = enterRun({
     ...(id !== undefined && isRunId(id) ? { id } : {}),
     entry: 'baggage',
-    carriers: ['baggage'],
-    conflict: meaning === 'malformed' || (id !== undefined && !isRunId(id)),
+    carriers: brought?.carriers ?? ['baggage'],
+    conflict: brought?.conflict ?? (meaning === 'malformed' || (id !== undefined && !isRunId(id))),
     token: baggage.getEntry(BAGGAGE_TOKEN)?.value ?? null,
   })
   runOfBaggage.set(baggage, run)
   return run
 }
 
-/** The run of this id in this process, made if it is new here. Does not hold it open. */
+/**
+ * The run of this id in this process, made if it is new here. Neither begins
+ * nor holds it: OpenTelemetry's instrumentation extracts the flag, and so
+ * comes by here, before anybody has asked whether the peer may set it.
+ */
 export function enterRun(options: RunOptions): Run {
   const existing = options.id === undefined ? undefined : shared.known.get(options.id)
-  if (existing !== undefined) return existing
+  if (existing !== undefined) {
+    if (existing.begun || options.entry === 'baggage') return existing
+    const { entry, carriers, conflict = false, caseId = null, token = null } = options
+    return Object.assign(existing, { entry, carriers, conflict, caseId, token })
+  }
   const run = createRun(options)
   if (shared.known.size >= MAX_KNOWN_RUNS) evictOne()
   shared.known.set(run.id, run)
@@ -92,10 +111,20 @@ export function enterRun(options: RunOptions): Run {
   return run
 }
 
-/** The oldest ended run goes first; an open one only when all are open. */
+/**
+ * The run is on record from here on.
+ * @throws DryTraceError `DRY_JOURNAL` when it cannot be put on record: refuse it.
+ */
+export function beginRun(run: Run): void {
+  if (run.begun) return
+  for (const listener of shared.beginListeners) listener(run)
+  run.begun = true
+}
+
+/** The oldest ended run, or one that was never admitted, goes first; an open one only when all are open. */
 function evictOne(): void {
   for (const run of shared.known.values()) {
-    if (run.holds === 0 && run.endedAt !== undefined) {
+    if (run.holds === 0 && (run.endedAt !== undefined || !run.begun)) {
       shared.known.delete(run.id)
       return
     }
@@ -107,8 +136,10 @@ function evictOne(): void {
 /**
  * Keeps the run open until the returned function is called (once; later calls
  * do nothing). The run has ended when nobody holds it any more.
+ * @throws as {@link beginRun}
  */
 export function holdRun(run: Run): (error?: unknown) => void {
+  beginRun(run)
   run.holds += 1
   run.endedAt = undefined
   let held = true

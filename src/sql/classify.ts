@@ -1,9 +1,9 @@
-import type { CopyStmt, ExplainStmt, FuncCall, Node, RangeVar, TransactionStmt, VariableSetStmt } from '@pgsql/types'
+import type { CopyStmt, ExplainStmt, Node, RangeVar, TransactionStmt, VariableSetStmt } from '@pgsql/types'
 import { commandTag } from './command-tag.js'
-import { functionKind } from './functions.js'
+import { type Findings, findings, WRITING } from './findings.js'
 import { fingerprint, type ParsedStatement, parseStatements, withoutLiterals } from './grammar.js'
 import { Lru } from './lru.js'
-import { nameParts, relationName, tagOf, walk } from './tree.js'
+import { relationName, tagOf } from './tree.js'
 
 /**
  * What a statement may do, as far as its text tells.
@@ -52,67 +52,8 @@ export interface Statement {
 }
 
 const READ_ONLY_UTILITIES = new Set(['VariableShowStmt', 'FetchStmt', 'ClosePortalStmt', 'ConstraintsSetStmt'])
-const WRITING = new Map([
-  ['InsertStmt', 'INSERT'],
-  ['UpdateStmt', 'UPDATE'],
-  ['DeleteStmt', 'DELETE'],
-  ['MergeStmt', 'MERGE'],
-])
 const TRANSACTION_MODE =
   /^(default_)?transaction_read_only$|^transaction$|^session characteristics$|^session_replication_role$|^role$|^session_authorization$/i
-
-interface Findings {
-  writes: { operation: string; relation: string | undefined }[]
-  functions: Set<string>
-  denied: Set<string>
-  unknown: Set<string>
-  relations: Set<string>
-  locks: boolean
-  upsert: boolean
-}
-
-function findings(root: unknown): Findings {
-  const found: Findings = {
-    writes: [],
-    functions: new Set(),
-    denied: new Set(),
-    unknown: new Set(),
-    relations: new Set(),
-    locks: false,
-    upsert: false,
-  }
-  const local = new Set<string>()
-  walk(root, (tag, value: { ctename?: string }) => {
-    if (tag === 'CommonTableExpr' && value.ctename) local.add(value.ctename)
-  })
-  walk(root, (tag, value: never) => {
-    const operation = WRITING.get(tag)
-    if (operation !== undefined) {
-      const relation = relationName((value as { relation?: RangeVar }).relation)
-      found.writes.push({ operation, relation })
-      if (relation !== undefined) found.relations.add(relation)
-      if (tag === 'MergeStmt') found.upsert = true
-    } else if (tag === 'onConflictClause') {
-      if ((value as { action?: string }).action === 'ONCONFLICT_UPDATE') found.upsert = true
-    } else if (tag === 'intoClause' || tag === 'into') {
-      const relation = relationName((value as { rel?: RangeVar }).rel)
-      found.writes.push({ operation: 'SELECT INTO', relation })
-    } else if (tag === 'lockingClause') {
-      found.locks = true
-    } else if (tag === 'RangeVar' || tag === 'relation') {
-      const relation = relationName(value as RangeVar)
-      if (relation !== undefined && !local.has(relation)) found.relations.add(relation)
-    } else if (tag === 'FuncCall') {
-      const path = nameParts((value as FuncCall).funcname)
-      const name = path.at(-1) ?? ''
-      const kind = functionKind(path)
-      found.functions.add(name)
-      if (kind === 'denied') found.denied.add(name)
-      else if (kind === 'unknown') found.unknown.add(name)
-    }
-  })
-  return found
-}
 
 type Judged = Omit<Statement, 'text' | 'safeText' | 'fingerprint' | 'tag'>
 
@@ -251,12 +192,13 @@ function judgeText(text: string): readonly Statement[] {
     parsed = parseStatements(text)
   } catch (error) {
     if (!(error instanceof Error) || error.name !== 'SqlSyntaxError') throw error
-    return [unparsed(text, error.message)]
+    return [unparsedStatement(text, error.message)]
   }
   return parsed.map(statementOf)
 }
 
-function unparsed(text: string, error: string): Statement {
+/** A statement that nobody can judge. */
+export function unparsedStatement(text: string, error: string): Statement {
   return {
     kind: 'unparsed',
     node: '',

@@ -128,6 +128,10 @@ export function commandTag(node: Node): string {
       return `DISCARD ${String(value['target'] ?? '').replace(/^DISCARD_/, '')}`
     case 'CreateTableAsStmt':
       return value['objtype'] === 'OBJECT_MATVIEW' ? 'CREATE MATERIALIZED VIEW' : 'CREATE TABLE AS'
+    case 'TransactionStmt': {
+      const kind = String(value['kind']).replace('TRANS_STMT_', '').replaceAll('_', ' ')
+      return kind === 'PREPARE' ? 'PREPARE TRANSACTION' : kind
+    }
     case 'FetchStmt':
       return value['ismove'] ? 'MOVE' : 'FETCH'
     default:

@@ -128,7 +128,7 @@ beforeEach(() => {
   nextId = 0
 })
 
-const SAME: readonly (readonly [string, unknown[]?])[] = [
+const SAME: [string, unknown[]?][] = [
   ["UPDATE customers SET plan = 'pro', credits = credits + 1 WHERE id = $1 RETURNING id, plan, credits", [1]],
   ['UPDATE customers AS c SET name = $1 WHERE c.email = $2 RETURNING *', ['Änn "q" \\ {x}', 'a@x']],
   ['UPDATE public.customers SET credits = public.customers.credits * 2 WHERE public.customers.id < 3', []],
@@ -181,7 +181,7 @@ const SAME: readonly (readonly [string, unknown[]?])[] = [
 ]
 
 describe('a preview is what execution would have done', () => {
-  it.each(SAME)('%s', async (text, values = []) => {
+  it.each(SAME)('%s', async (text: string, values: unknown[] = []) => {
     const { preview, changes, returned } = await runPreview(text, values)
     const table = preview.table as Table
     const real = await runForReal(table, text, values)

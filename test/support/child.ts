@@ -6,10 +6,11 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 /** The repository. */
 export const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 
-/** The package as it is shipped: `npm test` builds it first. */
-export const REGISTER = path.join(ROOT, 'dist/register.js')
-export const OTEL = path.join(ROOT, 'dist/otel.js')
-export const CLI = path.join(ROOT, 'dist/cli/main.js')
+/** The package as it is shipped: `npm test` builds it first. DRYTRACE_DIST names another build of it. */
+export const DIST = path.resolve(ROOT, process.env['DRYTRACE_DIST'] ?? 'dist')
+export const REGISTER = path.join(DIST, 'register.js')
+export const OTEL = path.join(DIST, 'otel.js')
+export const CLI = path.join(DIST, 'cli/main.js')
 
 export interface RunNodeOptions {
   /** Preload drytrace: true for `--import dist/register.js`, `otel` for `--import dist/otel.js`. */

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { ROOT, runNode, scratchDirectory } from './child.js'
+import { DIST, ROOT, runNode, scratchDirectory } from './child.js'
 import { readEffects } from './journal.js'
 
 /** A real server, and what can be seen of it. */
@@ -240,7 +240,7 @@ async function main() {
     }
   }
   if (env.MODE === 'dry') {
-    const { dryRun } = await import(${JSON.stringify(`file://${path.join(ROOT, 'dist/index.js')}`)})
+    const { dryRun } = await import(${JSON.stringify(`file://${path.join(DIST, 'index.js')}`)})
     await dryRun({ id: 'contract' }, body)
   } else await body()
   ${row.teardown ?? ''}

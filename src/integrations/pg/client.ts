@@ -1,7 +1,7 @@
-import { DryTraceError } from '../../errors.js'
+import { DryTraceError, messageOf } from '../../errors.js'
 import type { Decision, Guard, Hook } from '../../guard/guard.js'
 import type { Run } from '../../run/run.js'
-import { classify, type Statement } from '../../sql/classify.js'
+import { classify, type Statement, unparsedStatement } from '../../sql/classify.js'
 import { grammarLoaded, loadGrammar } from '../../sql/grammar.js'
 import { type ClientState, followConnection, stateOf } from './client-state.js'
 import { Conversation } from './conversation.js'
@@ -89,6 +89,8 @@ function dryQuery(call: DryCall): unknown {
   // Nothing was queued: pg has refused the call itself.
   const query = queue.length > before ? queue.at(-1) : undefined
   if (query === undefined) return result
+  // Whatever goes wrong from here on, pg's queue must not find a query that it can send.
+  query.submit = () => new DryTraceError('DRY_GUARD_FAILED', 'dry run: the statement was blocked by an error')
   bindToCaller(query, guard)
   takeOver(call, query)
   // What else waits in the queue is somebody else's.
@@ -103,20 +105,22 @@ function bindToCaller(query: PgQuery, guard: Guard): void {
 }
 
 function takeOver(call: DryCall, query: PgQuery): void {
-  const { guard, client } = call
+  const { guard, client, library, run } = call
   const state = followConnection(client)
   const setup = state.newborn
   const decide = guard.bind((statement: Statement, culprit?: string) => decideOn(call, statement, culprit))
+  const refuse = (reason: string): Error => {
+    const decision = decide(unparsedStatement(typeof query.text === 'string' ? query.text : '', reason))
+    return guard.within(run, () => guard.fail(decision, new DryTraceError('DRY_BLOCKED', `dry run: ${reason}`)))
+  }
   const refusal = whyRefused(client, state, query)
   if (refusal !== undefined) {
-    const decision = decide(unreadable(query, refusal))
-    const error = guard.fail(decision, new DryTraceError('DRY_BLOCKED', `dry run: ${refusal}`))
+    const error = refuse(refusal)
     query.submit = () => error
     return
   }
-  const plan = (connection?: PgConnection): readonly Planned[] => {
-    const text = textOf(query, connection ?? client.connection)
-    const statements = text === undefined ? [unreadable(query, 'its text is not known')] : classify(text)
+  const plan = (text: string | undefined): readonly Planned[] => {
+    const statements = judge(query, text)
     return statements.map((statement) => ({
       statement,
       decision: statement.kind === 'tx' ? undefined : decide(statement),
@@ -124,16 +128,22 @@ function takeOver(call: DryCall, query: PgQuery): void {
     }))
   }
   // Decided here and now, unless this is the first dry statement of the process and the grammar still loads.
-  const planned = grammarLoaded() && textOf(query, client.connection) !== undefined ? plan() : undefined
+  const text = textOf(query, client.connection)
+  const planned = grammarLoaded() && text !== undefined ? plan(text) : undefined
   if (planned === undefined) void loadGrammar().catch(() => undefined)
 
   query.submit = function submit(connection) {
+    const misnamed = nameTaken(query, connection)
+    if (misnamed !== undefined) return misnamed
+    const sent = textOf(query, connection)
+    const late = whyRefusedLate(state, planned === undefined || sent === text)
+    if (late !== undefined) return refuse(late)
     Reflect.deleteProperty(query, 'submit')
     const conversation = new Conversation(client, connection, query)
     const session: Session = {
       guard,
-      run: call.run,
-      library: call.library,
+      run,
+      library,
       conversation,
       reader: new ReadOnly(conversation),
       query,
@@ -141,16 +151,30 @@ function takeOver(call: DryCall, query: PgQuery): void {
       current: undefined,
       setupSkipped: false,
     }
-    const misnamed = nameTaken(query, connection)
-    if (misnamed !== undefined) return misnamed
     guard.root(() => {
-      void runScript(session, () => planned ?? plan(connection)).then(() => {
+      void runScript(session, () => planned ?? plan(sent)).then(() => {
         // A connection that is not set up as live code wants it must not go back to the pool.
         if (setup && session.setupSkipped) client._poolUseCount = Number.POSITIVE_INFINITY
       })
     })
     return null
   }
+}
+
+function judge(query: PgQuery, text: string | undefined): readonly Statement[] {
+  if (text === undefined) return [unparsedStatement('', `the text of the statement ${query.name ?? ''} is not known`)]
+  try {
+    return classify(text)
+  } catch (error) {
+    return [unparsedStatement(text, messageOf(error))]
+  }
+}
+
+/** What is known only when the connection is ready for the statement. */
+function whyRefusedLate(state: ClientState, unchanged: boolean): string | undefined {
+  if (state.unreadable !== undefined) return `SQL on this connection cannot be judged: ${state.unreadable}`
+  if (state.status === undefined) return 'the state of this connection is not known'
+  return unchanged ? undefined : 'the text of the query was changed after it was handed to pg'
 }
 
 function decideOn(call: DryCall, statement: Statement, culprit: string | undefined): Decision {
@@ -183,25 +207,4 @@ function nameTaken(query: PgQuery, connection: PgConnection): Error | undefined 
     : undefined
   if (!query.text || previous === undefined || previous === query.text) return undefined
   return new Error(`Prepared statements must be unique - '${query.name}' was used for a different statement`)
-}
-
-function unreadable(query: PgQuery, error: string): Statement {
-  return {
-    kind: 'unparsed',
-    node: '',
-    operation: 'SQL',
-    tag: '',
-    relation: undefined,
-    writes: [],
-    functions: [],
-    denied: [],
-    unknown: [],
-    relations: [],
-    upsert: false,
-    locks: false,
-    text: typeof query.text === 'string' ? query.text : '',
-    safeText: '',
-    fingerprint: '0000000000000000',
-    error,
-  }
 }

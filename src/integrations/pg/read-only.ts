@@ -1,7 +1,7 @@
 import { HAZARDS_QUERY, type Hazards, readHazards } from '../../sql/hazards.js'
 import { Lru } from '../../sql/lru.js'
-import type { Answer, Conversation, Fence, Sink, Step } from './conversation.js'
-import { NO_FENCE } from './conversation.js'
+import type { Conversation } from './conversation.js'
+import { type Answer, type Fence, NO_FENCE, type Sink, type Step } from './round.js'
 
 /** What our own queries may cost a live database. */
 const LIMITS = ["SET LOCAL statement_timeout = '5s'", "SET LOCAL lock_timeout = '1s'"]

@@ -4,14 +4,16 @@ import { classify, type Statement } from '../../sql/classify.js'
 import { deparse, parseOne } from '../../sql/grammar.js'
 import { hazardOf } from '../../sql/hazards.js'
 import { neutralise } from '../../sql/neutralise.js'
-import { NO_FENCE, type Sink } from './conversation.js'
 import { deliver } from './deliver.js'
 import type { RowDescription } from './driver.js'
+import { NO_FENCE, type Sink } from './round.js'
 import { fail, insideDryTransaction, insideLiveTransaction, type Planned, record, type Session } from './session.js'
 import { simulateBlocked } from './write.js'
 
 /** SQLSTATE of a write in a READ ONLY transaction. */
 const READ_ONLY_VIOLATION = '25006'
+
+const NEUTRALISABLE = new Set(['SelectStmt', 'DeclareCursorStmt', 'ExplainStmt', 'CopyStmt'])
 
 /** Statements whose effect on a cursor or a constraint no savepoint undoes. */
 const STICKY = new Set(['FetchStmt', 'ClosePortalStmt', 'DeclareCursorStmt', 'ConstraintsSetStmt'])
@@ -43,7 +45,7 @@ export async function executeNeutralised(
   decision: Decision,
 ): Promise<Error | undefined> {
   session.current = decision
-  const harmless = statement.node === 'SelectStmt' ? neutralised(session, statement) : undefined
+  const harmless = NEUTRALISABLE.has(statement.node) ? neutralised(session, statement) : undefined
   const culprit = harmless === undefined ? undefined : await culpritOf(session, harmless.statement)
   if (harmless === undefined || culprit !== undefined) return await simulateBlocked(session, statement, decision, true)
   const { notes, syntheticIds } = harmless
@@ -91,8 +93,7 @@ function whyFaked(session: Session, statement: Statement): string | undefined {
 
 async function runRead(session: Session, statement: Statement, text: string | undefined): Promise<Error | undefined> {
   const { conversation, reader, query } = session
-  const guarded = statement.node === 'SelectStmt' || statement.node === 'ExecuteStmt'
-  const fence = guarded ? reader.recoverable() : reader.fence()
+  const fence = STICKY.has(statement.node) ? reader.fence() : reader.recoverable()
   // What may turn out to be a write shows nothing to the caller before it has succeeded.
   const held = statement.kind === 'unsure' ? new HeldRows() : undefined
   let delivered = false

@@ -1,13 +1,13 @@
 import { DryTraceError, messageOf } from '../../errors.js'
 import type { Decision } from '../../guard/guard.js'
-import type { Statement } from '../../sql/classify.js'
+import { type Statement, unparsedStatement } from '../../sql/classify.js'
 import { loadGrammar } from '../../sql/grammar.js'
-import { NO_FENCE } from './conversation.js'
 import { isRead } from './effect.js'
 import { executeNeutralised, executeRead, executeSession } from './read.js'
+import { NO_FENCE } from './round.js'
 import { fail, forgetEndedTransaction, type Planned, record, type Session } from './session.js'
 import { controlTransaction } from './transaction.js'
-import { executeAllowed, simulateBlocked } from './write.js'
+import { executeAllowed, simulateBlocked, wouldFail } from './write.js'
 
 /**
  * Carries one dry call out, from the moment pg would have sent it to the moment
@@ -41,18 +41,32 @@ function failure(session: Session, cause: unknown): Error {
   const { lost } = session.conversation
   if (lost !== undefined) return lost
   if (session.current !== undefined) return fail(session, session.current, cause)
-  if (cause instanceof DryTraceError) return cause
-  return new DryTraceError('DRY_GUARD_FAILED', `dry run: the statement was blocked: ${messageOf(cause)}`, { cause })
+  // Nothing was decided yet: the journal must hold the call all the same.
+  const { text } = session.query
+  const decision = session.decide(unparsedStatement(typeof text === 'string' ? text : '', messageOf(cause)))
+  return decision.error ?? fail(session, decision, cause)
 }
 
 async function executeAll(session: Session, plan: readonly Planned[]): Promise<Error | undefined> {
   if (plan.length === 0) return (await session.conversation.forward(NO_FENCE, { text: '' })).error
+  const refused = await refusedScript(session, plan)
+  if (refused !== undefined) return refused
   for (const planned of plan) {
     const error = await executeOne(session, planned)
     // The server drops the rest of a script after an error.
     if (error !== undefined) return error
   }
   return undefined
+}
+
+/** Several statements cannot be prepared, so with parameters or a name the server refuses them all. */
+async function refusedScript(session: Session, plan: readonly Planned[]): Promise<Error | undefined> {
+  const { query, reader } = session
+  if (plan.length < 2 || query.requiresPreparation?.() !== true) return undefined
+  const answer = await reader.describe(String(query.text))
+  if (answer.error === undefined) throw new DryTraceError('DRY_GUARD_FAILED', 'the server prepared several statements')
+  for (const { decision } of plan) if (decision !== undefined) record(session, decision, wouldFail(answer.error))
+  return answer.error
 }
 
 async function executeOne(session: Session, planned: Planned): Promise<Error | undefined> {

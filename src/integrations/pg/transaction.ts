@@ -2,8 +2,8 @@ import type { Node } from '@pgsql/types'
 import { DryTraceError } from '../../errors.js'
 import type { Statement } from '../../sql/classify.js'
 import { parseOne } from '../../sql/grammar.js'
-import { NO_FENCE } from './conversation.js'
 import { deliver } from './deliver.js'
+import { NO_FENCE } from './round.js'
 import { fail, forgetEndedTransaction, insideDryTransaction, insideLiveTransaction, type Session } from './session.js'
 
 /**

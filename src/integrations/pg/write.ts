@@ -3,9 +3,9 @@ import type { EffectDetail } from '../../guard/effect.js'
 import type { Decision } from '../../guard/guard.js'
 import type { Statement } from '../../sql/classify.js'
 import { PreviewUnsupported } from '../../sql/preview.js'
-import { type Answer, type DatabaseError, NO_FENCE } from './conversation.js'
 import { deliver, nativeError } from './deliver.js'
 import { type PreviewOutcome, previewWrite } from './preview.js'
+import { type Answer, type DatabaseError, NO_FENCE } from './round.js'
 import { fail, failTransaction, forgetEndedTransaction, insideDryTransaction, record, type Session } from './session.js'
 import { simulateStatement } from './simulate.js'
 
@@ -47,13 +47,14 @@ export async function simulateBlocked(
   opaque = false,
 ): Promise<Error | undefined> {
   session.current = decision
+  session.setupSkipped = true
   const { conversation, reader, query } = session
   if (conversation.status === 'E') return await refuseInFailedTransaction(session, decision)
   if (statement.node === 'CopyStmt' && statement.operation === 'COPY FROM') {
     return fail(session, decision, new DryTraceError('DRY_BLOCKED', 'dry run: COPY FROM is not simulated'))
   }
-  if (statement.node === 'TransactionStmt' && insideDryTransaction(session)) {
-    // PREPARE TRANSACTION ends the session's transaction.
+  if (statement.tag === 'PREPARE TRANSACTION' && insideDryTransaction(session)) {
+    // It ends the session's transaction.
     await conversation.simple('ROLLBACK')
     forgetEndedTransaction(conversation.state)
   }
@@ -142,7 +143,7 @@ async function refuseInFailedTransaction(session: Session, decision: Decision): 
   return answer.error
 }
 
-function wouldFail(error: DatabaseError): EffectDetail {
+export function wouldFail(error: DatabaseError): EffectDetail {
   return { note: `would fail: ${error.code ?? ''} ${error.message}`, fidelity: 'exact' }
 }
 

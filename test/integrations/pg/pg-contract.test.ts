@@ -2,37 +2,36 @@ import pg from 'pg'
 import { describeContract, type World } from '../../support/contract.js'
 import { startPostgres } from '../../support/postgres.js'
 
-// Each write finds something to do however often it has run, and no read sees what the writes change.
 const SCHEMA = `
-  CREATE TABLE customers (id serial PRIMARY KEY, email text NOT NULL UNIQUE, credits int NOT NULL DEFAULT 0, since timestamptz DEFAULT now());
-  CREATE TABLE notes (id int, body text);
-  CREATE TABLE countries (code text PRIMARY KEY, size int, since timestamptz);
-  CREATE TABLE trash (at timestamptz);
-  CREATE FUNCTION spend(who int) RETURNS int LANGUAGE sql AS 'UPDATE customers SET credits = credits - 1 WHERE id = who RETURNING credits';
-  CREATE PROCEDURE tidy() LANGUAGE sql AS 'INSERT INTO trash VALUES (clock_timestamp())';
-  INSERT INTO customers (email, credits) SELECT 'c' || g || '@x', g FROM generate_series(1, 5) g;
-  INSERT INTO notes SELECT g, 'note ' || g FROM generate_series(1, 50) g;
-  INSERT INTO countries VALUES ('de', 84, '1990-10-03'), ('fr', 68, NULL);
+  create table person (id serial primary key, name text not null, age int default 18, tags jsonb, seen timestamptz default now());
+  create table visit (id bigint generated always as identity primary key, person_id int references person, at timestamptz default now());
+  create table counter (key text primary key, n int not null);
+  insert into person (name, age) values ('Ada', 36), ('Grace', 45), ('Edsger', 41);
+  insert into counter values ('a', 1);
+  create table fixed (id int primary key, name text, age int);
+  insert into fixed values (1, 'Ada', 36), (2, 'Grace', 45), (3, 'Edsger', 41);
 `
 
 async function startWorld(): Promise<World> {
   const server = await startPostgres()
-  const observer = new pg.Client(server.url)
-  await observer.connect()
-  await observer.query(SCHEMA)
+  const admin = new pg.Client(server.url)
+  await admin.connect()
+  await admin.query(SCHEMA)
   return {
-    env: { PG_URL: server.url },
+    env: { DATABASE_URL: server.url },
     async state() {
-      const { rows } = await observer.query(`SELECT
-        (SELECT json_agg(c ORDER BY id) FROM customers c) AS customers,
-        (SELECT json_agg(n ORDER BY id) FROM notes n) AS notes,
-        (SELECT count(*) FROM trash) AS trash,
-        (SELECT json_agg((sequencename, last_value)) FROM pg_sequences) AS sequences,
-        (SELECT json_agg(relname ORDER BY relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace) AS relations`)
-      return rows[0]
+      const tables = ['person', 'visit', 'counter']
+      const rows = await Promise.all(
+        tables.map(async (table) => (await admin.query(`select * from ${table} order by 1`)).rows),
+      )
+      const sequences = await admin.query('select sequencename, last_value from pg_sequences order by 1')
+      const relations = await admin.query(
+        "select relname from pg_class where relnamespace = 'public'::regnamespace order by 1",
+      )
+      return { rows, sequences: sequences.rows, relations: relations.rows }
     },
     async stop() {
-      await observer.end()
+      await admin.end()
       await server.stop()
     },
   }
@@ -43,49 +42,43 @@ describeContract({
   system: 'postgresql',
   startWorld,
   setup: `
-    const module = await load('pg')
-    const pg = module.default ?? module
-    const pool = new pg.Pool({ connectionString: env.PG_URL, max: 2 })
-    const called = (...args) => new Promise((resolve, reject) =>
-      pool.query(...args, (error, result) => (error ? reject(error) : resolve(result))))
-    const onClient = async (fn) => {
-      const client = await pool.connect()
-      try { return await fn(client) } finally { client.release() }
-    }
-    const pick = ({ command, rowCount, rows, fields }) => ({ command, rowCount, rows, fields: fields.map((f) => f.name) })
-    let serial = 0
-    const unique = () => process.pid + '-' + Date.now() + '-' + serial++
+    const loaded = await load('pg')
+    const pg = loaded.default ?? loaded
+    const pool = new pg.Pool({ connectionString: env.DATABASE_URL, max: 2 })
+    const client = new pg.Client(env.DATABASE_URL)
+    await client.connect()
+    const pick = ({ command, rowCount, rows, fields }) => ({ command, rowCount, rows, fields: fields?.map((field) => field.name) })
+    const emitted = (query) => new Promise((resolve, reject) => {
+      const rows = []
+      query.on('row', (row) => rows.push(row)); query.on('end', (result) => resolve({ ...pick(result), rows })); query.on('error', reject)
+      client.query(query)
+    })
   `,
-  writes: {
-    'pool.query insert': "pick(await pool.query('INSERT INTO customers (email) VALUES ($1) RETURNING *', [unique()]))",
-    'pool.query callback': "pick(await called('UPDATE customers SET credits = credits + 1 WHERE id = $1', [1]))",
-    'config object':
-      "pick(await pool.query({ text: 'UPDATE customers SET credits = 7 WHERE id = 2 RETURNING id, credits', rowMode: 'array' }))",
-    named:
-      "pick(await pool.query({ name: 'touch', text: 'UPDATE customers SET credits = $1 WHERE id = 3 RETURNING credits', values: [9] }))",
-    upsert:
-      'pick(await pool.query("INSERT INTO customers (email) VALUES (\'c4@x\') ON CONFLICT (email) DO UPDATE SET credits = customers.credits + 1 RETURNING id, credits"))',
-    'client delete':
-      'onClient(async (client) => pick(await client.query("DELETE FROM notes WHERE id = (SELECT min(id) FROM notes) RETURNING body")))',
-    'query events': `onClient((client) => new Promise((resolve, reject) => {
-      const seen = []
-      const query = client.query(new pg.Query("INSERT INTO notes VALUES (1000, 'event') RETURNING body"))
-      query.on('row', (row) => seen.push(row)).on('error', reject).on('end', (result) => resolve([seen, result.rowCount]))
-    }))`,
-    function: "pick(await pool.query('SELECT spend(5) AS left_over'))",
-    ddl: "pick(await pool.query('CREATE TABLE t_' + unique().replaceAll('-', '_') + ' (a int)'))",
-    call: "pick(await pool.query('CALL tidy()'))",
-  },
   reads: {
-    select: "pick(await pool.query('SELECT code, size, since FROM countries WHERE size < $1 ORDER BY code', [80]))",
-    'select array': "pick(await pool.query({ text: 'SELECT count(*) FROM countries', rowMode: 'array' }))",
-    named:
-      "pick(await pool.query({ name: 'one', text: 'SELECT size FROM countries WHERE code = $1', values: ['de'] }))",
-    'several statements': "(await pool.query('SELECT 1 AS a; SELECT 2 AS b')).map(pick)",
-    show: "pick(await pool.query('SHOW server_encoding'))",
-    'error code': "pool.query('SELECT * FROM nowhere').catch((error) => error.code)",
-    empty: "pick(await pool.query(''))",
+    text: `pool.query('select id, name from fixed order by id limit 2').then(pick)`,
+    parameters: `pool.query('select name from fixed where age > $1 order by id', [40]).then(pick)`,
+    named: `pool.query({ name: 'by-id', text: 'select name from fixed where id = $1', values: [1] }).then(pick)`,
+    'row mode array': `pool.query({ text: 'select id, name from fixed order by id limit 1', rowMode: 'array' }).then(pick)`,
+    callback: `new Promise((resolve, reject) => client.query('select count(*) from fixed', (error, result) => error ? reject(error) : resolve(pick(result))))`,
+    events: `emitted(new pg.Query('select name from fixed order by id limit 1'))`,
+    'a real error': `client.query('select nothing from fixed').then(() => 'no error', (error) => error.code)`,
+    'in a transaction': `(async () => { const c = await pool.connect(); try { await c.query('begin'); const r = pick(await c.query('select 1 as one')); await c.query('commit'); return r } finally { c.release() } })()`,
   },
-  teardown: 'await pool.end()',
-  instrumentation: 'pg',
+  writes: {
+    'INSERT by pool': `pool.query("insert into person (name) values ('x')").then(pick)`,
+    'INSERT with parameters, RETURNING': `pool.query('insert into person (name, age, tags) values ($1, $2, $3) returning id, name, age, tags', ['y', 5, { a: 1 }]).then(pick)`,
+    'UPDATE, RETURNING *': `client.query('update person set age = age + $1 where name = $2 returning *', [1, 'Ada']).then(pick)`,
+    'DELETE, callback': `new Promise((resolve, reject) => client.query("delete from visit where person_id = 99", (error, result) => error ? reject(error) : resolve(pick(result))))`,
+    'named statement': `client.query({ name: 'age', text: 'update person set age = $1 where id = $2', values: [50, 2] }).then(pick)`,
+    'events of a Query': `emitted(new pg.Query("insert into person (name) values ('e') returning name"))`,
+    upsert: `pool.query("insert into counter values ('a', 1) on conflict (key) do update set n = counter.n + 1 returning key, n").then(pick)`,
+    'writing CTE': `pool.query("with moved as (update person set age = 1 where id = 3 returning id) select count(*)::int as n from moved").then(pick)`,
+    'in a transaction': `(async () => { const c = await pool.connect(); try { await c.query('begin'); const r = pick(await c.query("insert into visit (person_id) values (1) returning person_id")); await c.query('commit'); return r } finally { c.release() } })()`,
+    'two statements in one text': `client.query("update person set age = 2 where id = 1; delete from visit where id < 0").then((results) => results.map(pick))`,
+    'writing function': `client.query("select nextval('person_id_seq') > 0 as moved").then(pick)`,
+    DDL: `client.query('create table if not exists made_up (id int)').then(pick)`,
+    TRUNCATE: `client.query('truncate visit').then(pick)`,
+  },
+  effectsPerWrite: { 'two statements in one text': 2 },
+  teardown: `await pool.end(); await client.end()`,
 })

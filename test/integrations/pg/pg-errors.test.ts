@@ -65,6 +65,7 @@ describe('an error is the one the server would have raised', () => {
     ['INSERT INTO t (n) VALUES (1, 2)'],
     ['INSERT INTO t (n) SELECT $1', ['y']],
     ['DELETE FROM t WHERE id = ANY($1)', [['x']]],
+    ['SELECT $1::int; DELETE FROM t', [1]],
     ['INSERT INTO t (n) VALUES (1) ON CONFLICT (n) DO NOTHING'],
   ])('%s %j', async (text, values) => {
     const real = await caught(live.query(text, values))
@@ -95,7 +96,7 @@ describe('an error is the one the server would have raised', () => {
   it('arrives in the style of the call', async () => {
     const text = "INSERT INTO t (email, n) VALUES ('a@x', 5)"
     const byCallback = await dry(
-      () => new Promise((resolve) => client.query(text, (error: DatabaseError) => resolve(error.code))),
+      () => new Promise((resolve) => client.query(text, (error: Error) => resolve((error as DatabaseError).code))),
     )
     const byEvent = await dry(
       () =>
@@ -125,6 +126,17 @@ describe('errors of our own block', () => {
     })
     expect((await live.query('SELECT count(*)::int AS n FROM t')).rows).toEqual([{ n: 2 }])
     expect((await client.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }])
+  })
+
+  it('a query whose text is changed after it was judged is not sent', async () => {
+    const query = new pg.Query("SET application_name = 'x'")
+    const done = new Promise((resolve) => query.on('error', resolve).on('end', resolve))
+    const busy = client.query('SELECT pg_sleep(0.05)')
+    dry(() => client.query(query))
+    ;(query as unknown as { text: string }).text = 'DELETE FROM t'
+    await busy
+    expect(await done).toMatchObject({ code: 'DRY_BLOCKED' })
+    expect((await live.query('SELECT count(*)::int AS n FROM t')).rows).toEqual([{ n: 2 }])
   })
 
   it('a text nobody can judge is not sent', async () => {

@@ -146,6 +146,7 @@ describe('a read returns the same dry and live', () => {
     { text: 'SELECT id FROM customers ORDER BY id FOR UPDATE SKIP LOCKED' },
     { text: 'EXPLAIN (COSTS OFF) DELETE FROM orders' },
     { text: 'SHOW search_path' },
+    { text: 'COPY orders TO STDOUT' },
     { text: 'VALUES (1, $1::text)', values: ['ä'] },
     { text: '' },
     { text: '-- only a comment' },

@@ -199,7 +199,7 @@ describe('contexts', () => {
     expect(await rows()).toEqual(['a', 'b'])
     expect((await client.query(write)).rowCount).toBe(1)
     expect((await dry(() => client.query({ ...write, values: ['dry'] }))).rowCount).toBe(1)
-    expect((await dry(() => client.query({ name: 'put', values: ['dry'] } as never))).rowCount).toBe(1)
+    expect(await dry(() => client.query({ name: 'put', values: ['dry'] } as never))).toMatchObject({ rowCount: 1 })
     expect(await rows()).toEqual(['b', 'changed'])
     expect(await code(dry(() => client.query({ name: 'put', text: 'SELECT 1' })))).toBeUndefined()
     expect(await code(dry(() => client.query({ ...read, name: 'bad', text: 'SELECT nope' })))).toBe('42703')

@@ -1,0 +1,79 @@
+import type { PgConnection, PgQuery, RowDescription } from './driver.js'
+
+/** One statement of a round, in the extended protocol. */
+export interface Step {
+  readonly text: string
+  /** Already in the driver's wire form. */
+  readonly values?: readonly unknown[]
+  readonly types?: readonly number[]
+  /** Parse and describe only: nothing is executed. */
+  readonly describe?: boolean
+}
+
+/** Where the rows of a round's main statement go. */
+export interface Sink {
+  rowDescription?(message: RowDescription): void
+  row?(fields: (string | null)[]): void
+  /** The statement succeeded; what the application's query gets next is the command tag. */
+  complete?(): void
+}
+
+/** What the server answered to one round. */
+export interface Answer {
+  readonly fields: RowDescription | undefined
+  readonly parameterTypes: readonly number[] | undefined
+  readonly tag: string | undefined
+  readonly error: DatabaseError | undefined
+  /** The error came from a statement before the main one. */
+  readonly failedEarly: boolean
+  /** The connection is gone. */
+  readonly lost: boolean
+}
+
+export interface DatabaseError extends Error {
+  readonly code?: string
+  readonly severity?: string
+}
+
+/** One round trip under way. */
+export interface Round {
+  readonly sink: Sink
+  readonly before: number
+  readonly forward: PgQuery | undefined
+  readonly retag: ((tag: string) => string) | undefined
+  readonly view: PgConnection
+  /** Name and text the query went out under. */
+  sent: { name: string | undefined; text: unknown }
+  readonly onParameters: (message: { dataTypeIDs: number[] }) => void
+  /** Command tags seen so far. */
+  completed: number
+  synced: boolean
+  mainDone: boolean
+  fields: RowDescription | undefined
+  parameterTypes: readonly number[] | undefined
+  tag: string | undefined
+  error: DatabaseError | undefined
+  failedEarly: boolean
+  readonly resolve: (answer: Answer) => void
+}
+
+/** How a statement is fenced: what is sent before and after it under the same Sync. */
+export interface Fence {
+  readonly before: readonly string[]
+  readonly after: readonly string[]
+}
+
+export const NO_FENCE: Fence = { before: [], after: [] }
+
+export const NOTHING: Answer = {
+  fields: undefined,
+  parameterTypes: undefined,
+  tag: undefined,
+  error: undefined,
+  failedEarly: false,
+  lost: false,
+}
+
+export function answerOf({ fields, parameterTypes, tag, error, failedEarly }: Round): Omit<Answer, 'lost'> {
+  return { fields, parameterTypes, tag, error, failedEarly }
+}

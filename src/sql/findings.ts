@@ -1,0 +1,65 @@
+import type { FuncCall, RangeVar } from '@pgsql/types'
+import { functionKind } from './functions.js'
+import { nameParts, relationName, walk } from './tree.js'
+
+/** Tags of the statements that write rows, with their commands. */
+export const WRITING = new Map([
+  ['InsertStmt', 'INSERT'],
+  ['UpdateStmt', 'UPDATE'],
+  ['DeleteStmt', 'DELETE'],
+  ['MergeStmt', 'MERGE'],
+])
+
+/** What a syntax tree writes, calls and names, at any depth. */
+export interface Findings {
+  writes: { operation: string; relation: string | undefined }[]
+  functions: Set<string>
+  denied: Set<string>
+  unknown: Set<string>
+  relations: Set<string>
+  locks: boolean
+  upsert: boolean
+}
+
+export function findings(root: unknown): Findings {
+  const found: Findings = {
+    writes: [],
+    functions: new Set(),
+    denied: new Set(),
+    unknown: new Set(),
+    relations: new Set(),
+    locks: false,
+    upsert: false,
+  }
+  const local = new Set<string>()
+  walk(root, (tag, value: { ctename?: string }) => {
+    if (tag === 'CommonTableExpr' && value.ctename) local.add(value.ctename)
+  })
+  walk(root, (tag, value: never) => {
+    const operation = WRITING.get(tag)
+    if (operation !== undefined) {
+      const relation = relationName((value as { relation?: RangeVar }).relation)
+      found.writes.push({ operation, relation })
+      if (relation !== undefined) found.relations.add(relation)
+      if (tag === 'MergeStmt') found.upsert = true
+    } else if (tag === 'onConflictClause') {
+      if ((value as { action?: string }).action === 'ONCONFLICT_UPDATE') found.upsert = true
+    } else if (tag === 'intoClause' || tag === 'into') {
+      const relation = relationName((value as { rel?: RangeVar }).rel)
+      found.writes.push({ operation: 'SELECT INTO', relation })
+    } else if (tag === 'lockingClause') {
+      found.locks = true
+    } else if (tag === 'RangeVar' || tag === 'relation') {
+      const relation = relationName(value as RangeVar)
+      if (relation !== undefined && !local.has(relation)) found.relations.add(relation)
+    } else if (tag === 'FuncCall') {
+      const path = nameParts((value as FuncCall).funcname)
+      const name = path.at(-1) ?? ''
+      const kind = functionKind(path)
+      found.functions.add(name)
+      if (kind === 'denied') found.denied.add(name)
+      else if (kind === 'unknown') found.unknown.add(name)
+    }
+  })
+  return found
+}

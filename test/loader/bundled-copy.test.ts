@@ -1,0 +1,91 @@
+import { cpSync } from 'node:fs'
+import path from 'node:path'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { ROOT, runNode } from '../support/child.js'
+import { type HttpWorld, startHttpWorld } from '../support/http-world.js'
+import { readEffects } from '../support/journal.js'
+import { INDEX_URL, outputOf, scratchTree } from '../support/scratch.js'
+
+let world: HttpWorld
+beforeAll(async () => {
+  world = await startHttpWorld()
+})
+afterAll(() => world.stop())
+beforeEach(() => {
+  world.log.length = 0
+})
+
+/** undici under another name and other file names: what a bundle of it looks like to a loader. */
+function withBundle(app: string): string {
+  const directory = scratchTree({ 'app.mjs': app })
+  const copy = path.join(directory, 'node_modules/bundled')
+  cpSync(path.join(ROOT, 'node_modules/undici'), copy, { recursive: true })
+  const { name: _, ...manifest } = { name: 'bundled', version: '1.0.0', main: 'index.js' }
+  scratchTree({})
+  cpSync(
+    path.join(scratchTree({ 'package.json': { name: 'bundled', ...manifest } }), 'package.json'),
+    path.join(copy, 'package.json'),
+  )
+  return directory
+}
+
+describe('a copy of undici that no loader hook recognises', () => {
+  it.each([
+    ['over a new connection', ''],
+    ['over a warm connection', "await (await pool.request({ method: 'POST', path: '/warm' })).body.json()"],
+  ])('is failed before anything is sent: %s', async (_, warm) => {
+    const directory = withBundle(`
+      import { Pool } from 'bundled'
+      import { dryRun } from ${JSON.stringify(INDEX_URL)}
+      const pool = new Pool(process.env.URL, { connections: 1, keepAliveTimeout: 60_000 })
+      ${warm}
+      const ask = (path) => pool.request({ method: 'POST', path, body: '{}' }).then(() => 'sent', (error) => error.code)
+      const dry = await dryRun({ id: 'bundled' }, async () => [await ask('/a'), await ask('/b')])
+      const live = await ask('/live')
+      await pool.destroy()
+      console.log('OUT ' + JSON.stringify({ dry, live }))
+    `)
+    const journal = path.join(directory, 'journal')
+    const finished = await runNode({
+      register: true,
+      file: path.join(directory, 'app.mjs'),
+      env: { URL: world.url, DRYTRACE_JOURNAL: journal },
+    })
+    expect(outputOf(finished)).toEqual({ dry: ['DRY_BLOCKED', 'DRY_BLOCKED'], live: 'sent' })
+    expect(world.log).toEqual([...(warm === '' ? [] : ['POST /warm ']), 'POST /live {}'])
+    const effects = readEffects(journal)
+    expect(effects.filter(({ system }) => system === 'http').map(({ outcome }) => outcome)).toEqual([
+      'blocked',
+      'blocked',
+    ])
+  })
+
+  it('is failed also where the run is known only from OpenTelemetry baggage', async () => {
+    const directory = withBundle(`
+      import { Pool } from 'bundled'
+      import { context, propagation } from '@opentelemetry/api'
+      import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
+      context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable())
+      const pool = new Pool(process.env.URL, { connections: 1, keepAliveTimeout: 60_000 })
+      const answer = (promise) => promise.then(() => 'sent', (error) => error.code ?? error.cause?.code)
+      await fetch(process.env.URL + '/warm', { method: 'POST' }).then((r) => r.text())
+      await (await pool.request({ method: 'POST', path: '/warm' })).body.json()
+      const baggage = propagation.createBaggage({ dry_run: { value: 'true' }, 'dry_run.run.id': { value: 'b' } })
+      const dry = await context.with(propagation.setBaggage(context.active(), baggage), async () => [
+        await answer(pool.request({ method: 'POST', path: '/a' })),
+        await fetch(process.env.URL + '/fetch', { method: 'POST' }).then((r) => r.headers.get('x-dry-run'), (e) => e.cause?.code),
+      ])
+      await pool.destroy()
+      console.log('OUT ' + JSON.stringify(dry))
+    `)
+    const finished = await runNode({
+      register: true,
+      file: path.join(directory, 'app.mjs'),
+      env: { URL: world.url, DRYTRACE_JOURNAL: path.join(directory, 'journal') },
+    })
+    const [bundled, fetched] = outputOf<string[]>(finished)
+    expect(world.log).toEqual(['POST /warm ', 'POST /warm '])
+    expect(bundled).toBe('DRY_BLOCKED')
+    expect(['blocked', 'DRY_BLOCKED']).toContain(fetched)
+  })
+})
