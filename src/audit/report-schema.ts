@@ -53,10 +53,13 @@ const effect = z.strictObject({
     .optional(),
   error: z.strictObject({ code: text.nullable(), message: text }).optional(),
   notes: z.array(text).optional(),
+  syntheticIds: z.array(text).optional(),
+  syntheticUsed: z.boolean().optional(),
 })
 
 const decision = z.strictObject({
   at: moment,
+  traceId: text,
   kind: z.enum(['llm', 'tool']),
   name: text,
   model: text.nullable(),

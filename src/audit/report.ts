@@ -64,10 +64,15 @@ export interface ReportEffect {
   readonly error?: { readonly code: string | null; readonly message: string }
   /** What the preview could not see or does not promise, and the predicted native error. */
   readonly notes?: readonly string[]
+  /** Ids made up for the simulated result. */
+  readonly syntheticIds?: readonly string[]
+  /** Absent unless the call uses an id that an earlier simulated result of this run made up. */
+  readonly syntheticUsed?: boolean
 }
 
 export interface ReportDecision {
   readonly at: string
+  readonly traceId: string
   readonly kind: 'llm' | 'tool'
   readonly name: string
   readonly model: string | null
@@ -168,13 +173,17 @@ function reportEffect(record: EffectRecord, seq: number): ReportEffect {
     ...(record.payload == null ? {} : { payload: record.payload }),
     ...(record.error == null ? {} : { error: record.error }),
     ...(notes.length === 0 ? {} : { notes }),
+    ...(record.syntheticIds === undefined || record.syntheticIds.length === 0
+      ? {}
+      : { syntheticIds: record.syntheticIds }),
+    ...(record.syntheticUsed ? { syntheticUsed: true } : {}),
   }
 }
 
 function reportDecision(record: DecisionRecord): ReportDecision {
-  const { at, kind, name, model = null, promptName = null, promptVersion = null } = record
+  const { at, traceId, kind, name, model = null, promptName = null, promptVersion = null } = record
   return {
-    ...{ at, kind, name, model, promptName, promptVersion },
+    ...{ at, traceId, kind, name, model, promptName, promptVersion },
     ...(record.input === undefined ? {} : { input: record.input }),
     ...(record.output === undefined ? {} : { output: record.output }),
   }
@@ -217,7 +226,12 @@ function problemsOf(
     const carriers = run.carriers.join(', ')
     add('flag_lost', `the carriers of the flag (${carriers}) disagreed, or one was malformed; the run was kept dry`)
   }
-  for (const record of ordered) if (record.type === 'run_end' && record.error != null) add('run_error', record.error)
+  // Each entry that failed is a failure of its own, even in the same words.
+  const told = new Set(messages)
+  for (const record of ordered) {
+    if (record.type !== 'run_end' || record.error == null || told.has(record.error)) continue
+    problems.push({ kind: 'run_error', message: record.error, spanId: null })
+  }
   const policies = new Set(runs.map((run) => run.attestation.policyHash))
   if (policies.size > 1) add('gap', `the processes of this run had ${policies.size} different policies`)
   if (!facts.entrySeen) add('gap', 'journal: no record says how this run was entered, so its beginning is missing')

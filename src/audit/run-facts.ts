@@ -51,6 +51,8 @@ export class RunFacts {
   /** Defects of the journal that may have cost records of this run. */
   readonly integrity: IntegrityProblem[] = []
   fenceRefusals = 0
+  /** How often an entry of the application, or a handler in the run, ended with an error of its own. */
+  applicationErrors = 0
   startedAt = ''
   lastAt = ''
   /** Null while no process has said that the run ended. */
@@ -86,6 +88,7 @@ export class RunFacts {
     if (record.type === 'problem') {
       if (record.kind === 'unblocked') this.#unblocked = true
       if (record.kind === 'guard_failed') this.#guardFailed = true
+      if (record.kind === 'run_error') this.applicationErrors += 1
       // A problem of the whole process says nothing about when or where the run was.
       if (record.runId == null) return
     }
@@ -101,6 +104,7 @@ export class RunFacts {
           this.#entry = { at: record.at, entry: record.entry }
         break
       case 'run_end':
+        if (record.error != null) this.applicationErrors += 1
         if (this.endedAt === null || record.at > this.endedAt) this.endedAt = record.at
         break
       case 'effect':

@@ -1,4 +1,4 @@
-import { styleFor } from '../audit/render/style.js'
+import { styleFor, widthFor } from '../audit/render/style.js'
 import { padEnd, safe, shorten } from '../audit/render/text.js'
 import { rowCount } from '../audit/render/view.js'
 import { isFenceRefusal } from '../audit/run-facts.js'
@@ -68,7 +68,7 @@ export class LiveFeed {
     const padded = padEnd(word, 9)
     const counted = record.preview === null ? undefined : rowCount(record.preview)
     const rows = counted === undefined ? '' : `  ${counted}`
-    const room = (this.#stream.columns ?? 120) - padded.length - 1 - rows.length
+    const room = widthFor(this.#stream, process.env) - padded.length - 1 - rows.length
     return `${this.#style[colour](padded)} ${shorten(safe(record.summary), Math.max(room, 20))}${rows}`
   }
 }

@@ -1,5 +1,4 @@
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { dirname, join, relative, resolve } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import { EXIT_INCOMPLETE, EXIT_USAGE } from '../audit/exit-code.js'
 import { buildReport, emptyReport } from '../audit/report.js'
 import { RunFacts } from '../audit/run-facts.js'
@@ -15,6 +14,7 @@ import { type Command, readArguments, UsageError } from './command.js'
 import { LiveFeed } from './live-feed.js'
 import { type Format, printReports } from './print.js'
 import { reportsOf, worstExitCode } from './report.js'
+import { makeRunDirectory, removeOldRunDirectories, useDirectory } from './run-directories.js'
 
 const help = `Usage: drytrace run [options] -- CMD [ARGS…]
 
@@ -24,7 +24,8 @@ end. Reads go through: the program sees the real world.
 
 Options:
   --policy FILE  policy; else DRYTRACE_POLICY, else drytrace.config.* here
-  --journal DIR  where the journal goes; else .drytrace/runs/<run id>
+  --journal DIR  where the journal goes; else .drytrace/runs/<run id>, which
+                 is removed after a day when 50 later runs are there
   --json         one JSON document (drytrace.report/1) on stdout; what CMD
                  prints on stdout goes to stderr
 
@@ -56,6 +57,7 @@ export const runCommand: Command = {
     loadPolicy(policy)
     const runId = createRunId()
     const journal = makeJournal(values.journal, runId)
+    if (values.journal === undefined) removeOldJournals()
     const startedAt = new Date().toISOString()
     const feed = new LiveFeed(journal)
     feed.start()
@@ -143,20 +145,23 @@ function environment({ runId, journal, policy }: RunSettings): NodeJS.ProcessEnv
 }
 
 function makeJournal(given: string | undefined, runId: string): string {
-  const directory = resolve(given ?? join(RUNS_DIRECTORY, runId))
   try {
-    mkdirSync(directory, { recursive: true })
-    if (given === undefined) ignoreInGit(resolve(dirname(RUNS_DIRECTORY)))
+    return given === undefined ? makeRunDirectory(runId) : useDirectory(given)
   } catch (error) {
+    const directory = resolve(given ?? join(RUNS_DIRECTORY, runId))
     throw new UsageError(
       `the journal cannot be written to ${directory} (${messageOf(error)}); name another with --journal DIR`,
     )
   }
-  return directory
 }
 
-/** The journal holds business data, which must not end up in a commit. */
-function ignoreInGit(directory: string): void {
-  const file = join(directory, '.gitignore')
-  if (!existsSync(file)) writeFileSync(file, '*\n')
+/** Old journals that cannot be removed are no reason to refuse a run. */
+function removeOldJournals(): void {
+  try {
+    const removed = removeOldRunDirectories()
+    if (removed > 0)
+      process.stderr.write(`drytrace: removed the journals of ${removed} old runs from ${RUNS_DIRECTORY}\n`)
+  } catch (error) {
+    process.stderr.write(`drytrace: journals of old runs stay in ${RUNS_DIRECTORY}: ${messageOf(error)}\n`)
+  }
 }

@@ -93,7 +93,9 @@ function selfCheck(proof: { load: boolean; compile: boolean }, barrier: Barrier)
     barrier.gap(`loader self-check failed: ${messageOf(error)}`)
     return
   }
-  const missing = [patched ? [] : ['footer'], proof.load ? [] : ['load hook'], proof.compile ? [] : ['_compile']].flat()
+  // A transpiler that was there first has replaced Module._extensions, so the load hook sees no CommonJS;
+  // what it compiles comes by _compile all the same.
+  const missing = [patched ? [] : ['footer'], proof.compile || proof.load ? [] : ['load hook, _compile']].flat()
   if (missing.length > 0) {
     barrier.gap(
       `loader self-check: ${missing.join(', ')} did not run, so libraries cannot be met. Is another loader in the way?`,

@@ -10,7 +10,7 @@ import { buildReport, emptyReport, type Report } from '../../src/audit/report.js
 import { RunFacts } from '../../src/audit/run-facts.js'
 import type { JournalEntry, JournalRecord } from '../../src/journal/record.js'
 import { effectEntry, endEntry, type Moment, moment, problemEntry, RUN_ID, runEntry } from './journal-builder.js'
-import { sampleMoments } from './sample-run.js'
+import { batchMoments, sampleMoments } from './sample-run.js'
 
 function reportOf(moments: readonly Moment[]): Report {
   const records = moments.flatMap(({ after, entry }, index) => {
@@ -31,6 +31,7 @@ const reportOn = (...entries: readonly JournalEntry[]) =>
   reportOf([runEntry(), ...entries, endEntry()].map((entry, index) => moment(index, entry)))
 
 const sample = () => reportOf(sampleMoments)
+const batch = () => reportOf(batchMoments)
 const first = (text: string) => text.split('\n')[0]
 
 describe('the report on a terminal', () => {
@@ -40,10 +41,19 @@ describe('the report on a terminal', () => {
     expect(text.split('\n').filter((line) => width(line) > columns)).toEqual([])
   })
 
-  it('says the same with colours', () => {
-    const coloured = renderTerminal(sample(), { width: 80, style: COLOURED })
+  it.each([80, 120])('reads well at %i columns for a run of several traces', async (columns) => {
+    const text = renderTerminal(batch(), { width: columns })
+    await expect(text).toMatchFileSnapshot(`snapshots/batch-${columns}.txt`)
+    expect(text.split('\n').filter((line) => width(line) > columns)).toEqual([])
+  })
+
+  it.each([
+    ['one trace', sample],
+    ['several traces', batch],
+  ])('says the same with colours: %s', (_, report) => {
+    const coloured = renderTerminal(report(), { width: 80, style: COLOURED })
     expect(coloured).toContain('\u001b[')
-    expect(stripVTControlCharacters(coloured)).toBe(renderTerminal(sample(), { width: 80 }))
+    expect(stripVTControlCharacters(coloured)).toBe(renderTerminal(report(), { width: 80 }))
   })
 
   it('has no control characters of its own accord', () => {
@@ -90,6 +100,108 @@ describe('the report on a terminal', () => {
   ] as const)('begins with "%s"', (line, entries) => {
     expect(first(renderTerminal(reportOn(...entries), { width: 120 }))).toBe(line)
     expect(first(renderMarkdown(reportOn(...entries)))).toBe(`## ${line}`)
+  })
+
+  it.each([
+    [['boom'], '; the application failed once: boom', '; the application failed once: `boom`'],
+    [['boom', 'boom'], '; the application failed 2 times: boom', '; the application failed 2 times: `boom`'],
+    [['a', 'b', 'a'], '; the application failed 3 times, first: a', '; the application failed 3 times, first: `a`'],
+    [['`@all`'], '; the application failed once: `@all`', '; the application failed once: `` `@all` ``'],
+  ])('says in the same line that the application failed: %j', (errors, plain, markdown) => {
+    const report = reportOn(effectEntry(), ...errors.map((error) => endEntry(error)))
+    const line = 'CLEAN: 1 write blocked, 0 left the process'
+    expect(first(renderTerminal(report, { width: 120 }))).toBe(line + plain)
+    expect(first(renderMarkdown(report))).toBe(`## ${line}${markdown}`)
+    const coloured = first(renderTerminal(report, { width: 120, style: COLOURED }))
+    expect(coloured).not.toContain('\u001b[32m')
+  })
+
+  it('puts the problems that need a person first, however many made-up ids are used', () => {
+    const used = Array.from({ length: 300 }, (_, index) =>
+      problemEntry({
+        kind: 'synthetic_used',
+        message: `INSERT t${index} uses an id made up for a simulated result: ${2_000_000_000 + (index % 7)}`,
+        spanId: String(index),
+      }),
+    )
+    const makers = Array.from({ length: 7 }, (_, index) =>
+      effectEntry({ target: 'tickets', syntheticIds: [String(2_000_000_000 + index)] }),
+    )
+    const report = reportOn(
+      ...makers,
+      ...used,
+      problemEntry({ kind: 'flag_lost', message: 'lost' }),
+      problemEntry({ kind: 'run_error', message: 'broke' }),
+      problemEntry({ kind: 'gap', message: 'hole' }),
+      problemEntry({ kind: 'guard_failed', message: 'own error' }),
+      problemEntry({ kind: 'unblocked', message: 'it left' }),
+    )
+    expect(report.problems).toHaveLength(305)
+    const text = renderTerminal(report, { width: 80 })
+    const problems = text.slice(text.indexOf('Problems'), text.indexOf('Guarded by'))
+    const words = problems.replaceAll(/\s+/g, ' ')
+    expect(words).toMatch(
+      /^Problems unblocked it left guard failed own error gap hole run error broke flag lost lost synthetic used /,
+    )
+    expect(words).toContain(
+      'synthetic used 300 later calls use ids made up by simulated results (tickets 2000000000: 43 calls, ',
+    )
+    expect(words).toContain('tickets 2000000004: 43 calls, and 2 more)')
+    expect(problems.split('\n').length).toBeLessThan(14)
+    expect(renderMarkdown(report).match(/\*\*synthetic used\*\*/g)).toHaveLength(1)
+  })
+
+  it('counts uses of made-up ids that no record made', () => {
+    const used = ['a', 'b'].map((name) =>
+      problemEntry({ kind: 'synthetic_used', message: `${name} uses an id made up`, spanId: name }),
+    )
+    const text = renderTerminal(reportOn(...used), { width: 120 })
+    expect(text).toMatch(/synthetic used {2}2 later calls use ids made up by simulated results$/m)
+  })
+
+  it('names the rule where that says more than that the effect was blocked', () => {
+    const notes = (over: object) =>
+      renderTerminal(reportOn(effectEntry(over)), { width: 120 }).match(/^ +(rule .*)$/m)?.[1]
+    expect(notes({ rule: 'crm', reason: 'writes are blocked' })).toBeUndefined()
+    expect(notes({ rule: 'crm', reason: 'block by rule' })).toBeUndefined()
+    expect(notes({ rule: 'crm', reason: 'frozen (owner: sales)' })).toBe('rule crm: frozen (owner: sales)')
+    const expired = 'writes are blocked (rule metrics matched but expired on 2026-01-31)'
+    expect(notes({ rule: 'default.write', reason: expired })).toBe(`rule default.write: ${expired}`)
+    expect(notes({ outcome: 'forwarded', rule: 'jobs', reason: 'loopback by rule' })).toBe(
+      'rule jobs: handed to its own handler inside this run',
+    )
+    expect(notes({ outcome: 'forwarded', rule: 'jobs', reason: 'shown whole (owner: ops)' })).toBe(
+      'rule jobs: shown whole (owner: ops)',
+    )
+    expect(notes({ outcome: 'allowed', rule: 'metrics', reason: 'allow by rule' })).toBe('rule metrics')
+  })
+
+  it('says of an effect that it uses a made-up id, on a line of its own where there is no room', () => {
+    const used = (summary: string, over: object = {}) =>
+      effectEntry({ system: 'http', action: 'create', target: summary.slice(5), summary, syntheticUsed: true, ...over })
+    const text = renderTerminal(reportOn(used('POST a.example/x'), used(`POST a.example/${'x'.repeat(60)}`)), {
+      width: 80,
+    })
+    expect(text).toMatch(/^ *1 .* POST a\.example\/x {2}uses a made-up id$/m)
+    expect(text).toMatch(/^ *2 .* POST a\.example\/x{20,}…\n {4,}uses a made-up id$/m)
+  })
+
+  it('counts the writes of all traces when it shows only some', () => {
+    const trace = (name: string) => name.repeat(32)
+    const writes = ['a', 'b', 'c'].flatMap((name) =>
+      [1, 2, 3].map((index) => effectEntry({ traceId: trace(name), summary: `UPDATE ${name}${index}`, target: '' })),
+    )
+    const text = renderTerminal(reportOn(...writes), { width: 80, limit: 4 })
+    expect(text).toContain(`Trace ${trace('a')}  3 writes`)
+    expect(text).toContain(`Trace ${trace('b')}  3 writes`)
+    expect(text).not.toContain(`Trace ${trace('c')}`)
+    expect(text).toContain('… and 5 more writes')
+  })
+
+  it('does not count repeats across traces as one', () => {
+    const writes = ['a', 'b', 'a'].map((name) => effectEntry({ traceId: name.repeat(32) }))
+    const text = renderTerminal(reportOn(...writes), { width: 80 })
+    expect(text.match(/^ *[\d-]+ {2}\+0.*$/gm)?.map((line) => line.trim().split(/ {2}/)[0])).toEqual(['1-2', '3'])
   })
 
   it('never calls a run clean, or without writes, that nothing guarded', () => {
@@ -161,6 +273,7 @@ describe('the report on a terminal', () => {
 describe('the report as Markdown', () => {
   it('reads well', async () => {
     await expect(renderMarkdown(sample())).toMatchFileSnapshot('snapshots/sample.md')
+    await expect(renderMarkdown(batch())).toMatchFileSnapshot('snapshots/batch.md')
   })
 
   it('does not let data be Markdown, HTML or a mention', () => {
@@ -189,6 +302,15 @@ describe('the table of runs', () => {
     facts(RUN_ID, (run) => effect(run, effectEntry())),
     facts('nightly-import', (run) => effect(run, effectEntry({ outcome: 'unblocked' }))),
   ]
+
+  it('does not say that all is well when the application failed', () => {
+    const failed = facts('dr-failed', (run) => effect(run, endEntry('boom', 'dr-failed')))
+    const text = renderRunsTable([facts('dr-fine'), failed], 80, COLOURED)
+    expect(first(stripVTControlCharacters(text))).toBe('2 runs, all clean; the application failed in 1')
+    expect(first(text)).not.toContain('\u001b[32m')
+    expect(text).toMatch(/dr-fine +clean +\d/)
+    expect(text).toMatch(/dr-failed +clean, app failed +\d/)
+  })
 
   it.each([60, 80, 120])('fits %i columns', async (columns) => {
     const text = renderRunsTable(runs(), columns)

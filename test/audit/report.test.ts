@@ -93,6 +93,7 @@ describe('the report of a run across two processes', () => {
     expect(report().decisions).toEqual([
       {
         at: '2026-11-20T10:15:02.015Z',
+        traceId: TRACE_ID,
         kind: 'llm',
         name: 'responses.create',
         model: 'gpt-5-mini',
@@ -126,6 +127,19 @@ describe('an effect in the report', () => {
     expect(Object.keys(effect!)).not.toEqual(expect.arrayContaining(['payload']))
     expect(Object.keys(effect!)).not.toEqual(expect.arrayContaining(['error']))
     expect(Object.keys(effect!)).not.toEqual(expect.arrayContaining(['notes']))
+  })
+
+  it('says which ids were made up for it, and that it uses one', () => {
+    const { effects } = reportOn(
+      effectEntry({ syntheticIds: ['2000000001'] }),
+      effectEntry({ syntheticUsed: true }),
+      effectEntry(),
+    )
+    expect(effects.map(({ syntheticIds, syntheticUsed }) => [syntheticIds, syntheticUsed])).toEqual([
+      [['2000000001'], undefined],
+      [undefined, true],
+      [undefined, undefined],
+    ])
   })
 
   it('has its payload, its error, and what the preview does not promise', () => {
@@ -245,6 +259,21 @@ describe('the problems', () => {
       journalLines([processEntry(), runEntry(), endEntry('boom')].map((entry, at) => moment(at, entry))),
     )
     expect(reportOf(directory).problems).toEqual([{ kind: 'run_error', message: 'boom', spanId: null }])
+  })
+
+  it('say it for each entry that failed, even in the same words, but not twice for one', () => {
+    const { problems } = reportOn(
+      endEntry('boom'),
+      effectEntry(),
+      endEntry('boom'),
+      problemEntry({ kind: 'run_error', message: 'the handler failed' }),
+      endEntry('the handler failed'),
+    )
+    expect(problems.map(({ kind, message }) => [kind, message])).toEqual([
+      ['run_error', 'the handler failed'],
+      ['run_error', 'boom'],
+      ['run_error', 'boom'],
+    ])
   })
 
   it('say when the carriers disagreed', () => {

@@ -1,4 +1,4 @@
-import type { FieldChange } from '../../src/journal/record.js'
+import type { EffectRecord, FieldChange, JournalEntry } from '../../src/journal/record.js'
 import {
   effectEntry,
   endEntry,
@@ -19,6 +19,8 @@ const change = (target: string, key: string | null, field: string, values: objec
   field,
   ...values,
 })
+
+const SECOND_TRACE = '0af7651916cd43dd8448eb211c80319c'
 
 const LETTER =
   'Dear Ann, thank you for your patience. We have looked into the parcel that went missing between Rotterdam and Chicago, and '
@@ -180,5 +182,74 @@ export const sampleMoments: readonly Moment[] = [
   ),
   moment(1240, endEntry()),
 ]
+
+/** Two mails in one run, the second entered before the follow-up of the first, and answered with an error. */
+export const batchMoments: readonly Moment[] = [
+  moment(0, runEntry({ traceId: null })),
+  moment(20, readEntry({ target: 'tickets', summary: 'SELECT tickets' })),
+  moment(90, {
+    type: 'decision',
+    runId: RUN_ID,
+    traceId: TRACE_ID,
+    spanId: '00000000000000aa',
+    kind: 'llm',
+    name: 'responses.create',
+    model: 'gpt-5-mini',
+    promptName: 'triage',
+    promptVersion: 'v7',
+    output: { category: 'billing', urgency: 'high' },
+  }),
+  moment(110, ticket('2001000001', 'a few things')),
+  ...[111, 112].flatMap((after) => using('2001000001', after, note('2001000001'))),
+  ...using('2001000001', 130, {
+    system: 'http',
+    action: 'create',
+    target: 'crm.example:8443/v1/contacts/ct_1001/activities',
+    summary: 'POST crm.example:8443/v1/contacts/ct_1001/activities',
+    rule: 'crm-activity',
+  }),
+  ...using('2001000001', 140, {
+    system: 'pg-boss',
+    action: 'enqueue',
+    outcome: 'forwarded',
+    target: 'follow-ups',
+    summary: 'send to follow-ups',
+    rule: 'follow-ups',
+    reason: 'loopback by rule',
+    syntheticIds: ['d27ace00-0000-4000-8000-000000000001'],
+  }),
+  moment(150, readEntry({ traceId: SECOND_TRACE, target: 'tickets', summary: 'SELECT tickets' })),
+  ...using('2001000001', 160, { ...note('2001000001'), rule: 'notes', reason: 'kept by the desk (owner: support)' }),
+  moment(170, ticket('2001000009', 'room booking', SECOND_TRACE)),
+  ...using('2001000009', 180, { ...note('2001000009'), traceId: SECOND_TRACE }),
+  moment(190, endEntry('POST /inbound-mail answered 500')),
+]
+
+function ticket(id: string, subject: string, traceId = TRACE_ID): JournalEntry {
+  const diff = [
+    change('tickets', `id=${id}`, 'id', { after: Number(id) }),
+    change('tickets', `id=${id}`, 'subject', { after: subject }),
+  ]
+  const preview = { method: 'synthesized' as const, rows: 1, diff }
+  return effectEntry({
+    ...{ traceId, preview, action: 'create', target: 'tickets', summary: 'INSERT tickets', syntheticIds: [id] },
+  })
+}
+
+function note(ticketId: string): Partial<EffectRecord> {
+  const diff = [change('ticket_notes', null, 'ticket_id', { after: Number(ticketId) })]
+  const preview = { method: 'synthesized' as const, rows: 1, diff }
+  return { preview, action: 'create', target: 'ticket_notes', summary: 'INSERT ticket_notes' }
+}
+
+/** An effect that uses a made-up id, and the problem the guard records with it. */
+function using(id: string, after: number, over: Partial<EffectRecord>): Moment[] {
+  const spanId = `b${String(after).padStart(15, '0')}`
+  const message = `${over.summary} uses an id made up for a simulated result: ${id}`
+  return [
+    moment(after, effectEntry({ ...over, spanId, syntheticUsed: true })),
+    moment(after, problemEntry({ kind: 'synthetic_used', message, spanId })),
+  ]
+}
 
 export const sampleLines = (): string[] => journalLines(sampleMoments)

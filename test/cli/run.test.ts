@@ -1,5 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -66,6 +76,64 @@ describe('drytrace run', () => {
     expect(readFileSync(join(cwd, '.drytrace/.gitignore'), 'utf8')).toBe('*\n')
     const again = await drytrace(['report', '--json'], { cwd })
     expect(again.stdout).toBe(stdout)
+  })
+
+  it('keeps the newest 50 journals it made, those of the last day, and all that were not its own', async () => {
+    const app = script('')
+    await run(node(app))
+    const runs = join(cwd, '.drytrace/runs')
+    const [own = ''] = readdirSync(runs)
+    const age = (name: string, days: number) => {
+      const at = Date.now() / 1000 - days * 86_400
+      for (const file of readdirSync(join(runs, name))) utimesSync(join(runs, name, file), at, at)
+      utimesSync(join(runs, name), at, at)
+    }
+    const made = (name: string, days: number) => {
+      cpSync(join(runs, own), join(runs, name), { recursive: true })
+      age(name, days)
+    }
+    age(own, 100)
+    for (let days = 1; days <= 48; days += 1) made(`dr-${days}`, days + 1)
+    made('dr-50th', 60)
+    made('dr-51st', 61)
+    made('dr-52nd', 62)
+    // Made long ago, but its program writes still.
+    writeFileSync(join(runs, 'dr-52nd', '1-1.jsonl'), '')
+    utimesSync(join(runs, 'dr-52nd'), new Date(0), new Date(0))
+    // Named by somebody, as a new one and as one that was there.
+    await run(['--journal', '.drytrace/runs/dr-named', ...node(app)])
+    age('dr-named', 200)
+    made('dr-taken', 201)
+    await run(['--journal', '.drytrace/runs/dr-taken', ...node(app)])
+    age('dr-taken', 201)
+    mkdirSync(join(runs, 'dr-foreign'))
+    age('dr-foreign', 300)
+    const before = readdirSync(runs)
+
+    const { stderr } = await run(node(app))
+    const after = readdirSync(runs)
+    // The new run is the first of the fifty.
+    expect(before.filter((name) => !after.includes(name)).sort()).toEqual([own, 'dr-51st'].sort())
+    expect(after.filter((name) => !before.includes(name))).toHaveLength(1)
+    expect(stderr).toContain('removed the journals of 2 old runs')
+  })
+
+  it('removes nothing when it is told where the journal goes', async () => {
+    const app = script('')
+    await run(node(app))
+    const runs = join(cwd, '.drytrace/runs')
+    const [own = ''] = readdirSync(runs)
+    const at = Date.now() / 1000 - 10 * 86_400
+    for (let index = 0; index < 60; index += 1) {
+      cpSync(join(runs, own), join(runs, `dr-${index}`), { recursive: true })
+      for (const file of readdirSync(join(runs, `dr-${index}`))) utimesSync(join(runs, `dr-${index}`, file), at, at)
+      utimesSync(join(runs, `dr-${index}`), at, at)
+    }
+    await run(['--journal', 'elsewhere', ...node(app)])
+    expect(readdirSync(runs)).toHaveLength(61)
+    // And does without the option, so that the above says something.
+    await run(node(app))
+    expect(readdirSync(runs)).toHaveLength(50)
   })
 
   it('prints one JSON document on stdout with --json; the program speaks on stderr', async () => {

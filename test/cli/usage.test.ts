@@ -106,11 +106,16 @@ describe('help and version', () => {
 
 describe('drytrace policy check', () => {
   it('accepts a valid policy', async () => {
-    writeFileSync(join(cwd, 'drytrace.config.yaml'), 'version: 1\npostgres: {preview: none}\n')
+    writeFileSync(
+      join(cwd, 'drytrace.config.yaml'),
+      'version: 1\npostgres: {preview: none}\nrules:\n  - {name: a, match: {system: http, host: a.example}, effect: read}\n' +
+        '  - {name: b, match: {system: pg-boss}, verdict: block}\n',
+    )
     const { code, stdout } = await drytrace(['policy', 'check'], { cwd })
     expect(code).toBe(0)
     expect(stdout).toContain(`valid: ${join(cwd, 'drytrace.config.yaml')}`)
     expect(stdout).toContain('preview  none')
+    expect(stdout).toContain('rules    2\n')
   })
 
   it('says which policy holds without a file', async () => {

@@ -40,11 +40,9 @@ export interface Finished {
   readonly stderr: string
 }
 
-const scratch = path.join(ROOT, '.build/test')
-
 /** A fresh directory inside the repository (git ignores it), so that bare imports resolve from it. */
 export function scratchDirectory(): string {
-  return mkdtempSync(`${scratch}/`)
+  return mkdtempSync(`${process.env['DRYTRACE_SCRATCH']}/`)
 }
 
 /** Runs a Node program to its end. Anything about preloading, ordering or process death is tested this way. */

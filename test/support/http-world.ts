@@ -24,8 +24,8 @@ export async function startHttpWorld(): Promise<HttpWorld> {
     })
     request.on('end', () => {
       if (request.method !== 'GET' && request.method !== 'HEAD') log.push(`${request.method} ${request.url} ${body}`)
-      const { baggage, tracestate } = request.headers
-      carriers.push({ baggage, tracestate: tracestate?.toString(), flag: request.headers['x-dry-run']?.toString() })
+      const { baggage, tracestate } = request.headers as Record<string, string | undefined>
+      carriers.push({ baggage, tracestate, flag: request.headers['x-dry-run']?.toString() })
       response.setHeader('content-type', 'application/json')
       response.end(request.method === 'GET' ? JSON.stringify({ path: request.url }) : '{}')
     })

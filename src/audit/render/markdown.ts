@@ -1,17 +1,19 @@
 import type { Report } from '../report.js'
+import { problemViews } from './problems.js'
 import {
+  applicationFailure,
   capped,
   decisionViews,
   headline,
   letThrough,
   policyName,
-  problemCounts,
   readCounts,
   runFacts,
 } from './summary.js'
 import { count, safe } from './text.js'
+import { type TraceHeading, traceGroups } from './trace-groups.js'
 import { type ChangeLine, cutValue, skipShared } from './values.js'
-import { type EffectView, effectViews } from './view.js'
+import { type EffectView, MADE_UP } from './view.js'
 
 /** Characters of one line in a fence; wider ones scroll. */
 const WIDTH = 120
@@ -24,7 +26,9 @@ export interface MarkdownOptions {
 /** The report for a pull request, an issue or a chat that renders Markdown. */
 export function renderMarkdown(report: Report, { limit = 200 }: MarkdownOptions = {}): string {
   const { word, text, meaning } = headline(report)
-  const blocks = [`## ${word}: ${text}`]
+  const failure = applicationFailure(report)
+  const failed = failure === undefined ? '' : `; ${failure.text}: ${code(failure.message)}`
+  const blocks = [`## ${word}: ${text}${failed}`]
   if (meaning !== undefined) blocks.push(meaning)
   blocks.push(
     runFacts(report)
@@ -32,8 +36,10 @@ export function renderMarkdown(report: Report, { limit = 200 }: MarkdownOptions 
       .join('\n'),
   )
 
-  const { shown, left } = effectViews(report, limit)
-  if (shown.length > 0) blocks.push('### Writes', ...shown.map(effect))
+  const { groups, left } = traceGroups(report, limit)
+  if (groups.length > 0) blocks.push('### Writes')
+  for (const { heading, views } of groups)
+    blocks.push(...(heading === undefined ? [] : trace(heading)), ...views.map(effect))
   if (left > 0) blocks.push(`… and ${count(left, 'more write')}: \`--json\` has them all.`)
 
   const rules = letThrough(report)
@@ -43,7 +49,7 @@ export function renderMarkdown(report: Report, { limit = 200 }: MarkdownOptions 
     )
     blocks.push('### Let through by policy', lines.join('\n'))
   }
-  const { shown: problems, left: problemsLeft } = capped(problemCounts(report))
+  const { shown: problems, left: problemsLeft } = capped(problemViews(report))
   if (problems.length > 0) {
     const lines = problems.map(
       ({ kind, message, times }) => `- **${kind}** ${code(message)}${times > 1 ? ` x${times}` : ''}`,
@@ -74,12 +80,18 @@ export function renderMarkdown(report: Report, { limit = 200 }: MarkdownOptions 
   return `${blocks.join('\n\n')}\n`
 }
 
+function trace({ traceId, writes, systems, decision }: TraceHeading): string[] {
+  const title = `#### ${traceId === undefined ? 'No trace recorded' : `Trace ${code(traceId)}`}, ${writes}`
+  return [title, decision === undefined ? code(systems) : `${code(systems)}; decided by ${code(decision)}`]
+}
+
 function effect(view: EffectView): string {
-  const { number, repeats, offset, action, object, tags, mark, rows, more, payload, notes } = view
+  const { number, repeats, offset, action, object, tags, mark, rows, more, payload, notes, madeUp } = view
   const numbers = repeats === 1 ? String(number) : `${number}-${number + repeats - 1}`
   const after = [
     ...tags.map(code),
     ...(repeats > 1 ? [`x${repeats}`] : []),
+    ...(madeUp ? [`*${MADE_UP}*`] : []),
     ...(mark === undefined ? [] : [`**${mark}**`]),
   ]
   // The number is bold, not a list marker: Markdown would count by itself.

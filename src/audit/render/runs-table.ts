@@ -20,7 +20,10 @@ interface Column {
 
 const COLUMNS: readonly Column[] = [
   { title: 'RUN', cell: (run) => safe(run.id) },
-  { title: 'VERDICT', cell: (run) => VERDICTS[verdictOf(run.findings)] },
+  {
+    title: 'VERDICT',
+    cell: (run) => `${VERDICTS[verdictOf(run.findings)]}${run.applicationErrors > 0 ? ', app failed' : ''}`,
+  },
   { title: 'BLOCKED', right: true, cell: ({ totals }) => thousands(totals.blocked + totals.failed) },
   {
     title: 'PASSED',
@@ -40,7 +43,10 @@ const COLUMNS: readonly Column[] = [
 /** The runs of a journal, one a line, with a line of totals first. */
 export function renderRunsTable(runs: readonly RunFacts[], columns: number, style: Style = PLAIN): string {
   const failing = runs.filter((run) => verdictOf(run.findings) !== 'clean').length
-  const first = `${count(runs.length, 'run')}, ${failing === 0 ? 'all clean' : `${thousands(failing)} not clean`}`
+  const broken = runs.filter((run) => run.applicationErrors > 0).length
+  const first =
+    `${count(runs.length, 'run')}, ${failing === 0 ? 'all clean' : `${thousands(failing)} not clean`}` +
+    (broken === 0 ? '' : `; the application failed in ${thousands(broken)}`)
   let shown = COLUMNS
   let table = layout(runs, shown)
   for (let rank = 4; rank > 0 && table.width > columns; rank -= 1) {
@@ -49,7 +55,8 @@ export function renderRunsTable(runs: readonly RunFacts[], columns: number, styl
   }
   const paint = (line: string, index: number) => (index === 0 ? style.dim(line) : line)
   const lines = table.lines.map((line, index) => paint(shorten(line, columns), index))
-  return `${style.bold((failing === 0 ? style.green : style.red)(first))}\n\n${lines.join('\n')}\n`
+  const colour = failing > 0 ? style.red : broken > 0 ? style.yellow : style.green
+  return `${style.bold(colour(first))}\n\n${lines.join('\n')}\n`
 }
 
 function layout(runs: readonly RunFacts[], columns: readonly Column[]): { lines: string[]; width: number } {

@@ -30,8 +30,8 @@ export function styleFor(stream: NodeJS.WriteStream): Style {
   return styleText('bold', 'x', { stream }) === 'x' ? PLAIN : COLOURED
 }
 
-/** Columns of a terminal; 100 for a pipe or a file, unless COLUMNS says otherwise. */
+/** Columns of a terminal; 80 for a pipe or a file, unless COLUMNS says otherwise. */
 export function widthFor(stream: NodeJS.WriteStream, env: NodeJS.ProcessEnv): number {
   const columns = stream.columns ?? Number(env['COLUMNS'])
-  return Number.isInteger(columns) && columns > 0 ? Math.max(columns, 40) : 100
+  return Number.isInteger(columns) && columns > 0 ? Math.max(columns, 40) : 80
 }

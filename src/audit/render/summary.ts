@@ -1,7 +1,17 @@
 import type { Report } from '../report.js'
 import { isFenceRefusal } from '../run-facts.js'
-import { count, duration, offset, safe } from './text.js'
-import { actionAndObject } from './view.js'
+import { count, duration, offset, safe, shorten, thousands } from './text.js'
+import { actionAndObject, isShown } from './view.js'
+
+/** How the application itself failed: the verdict is about the guard, and must not read as if all were well. */
+export function applicationFailure(report: Report): { readonly text: string; readonly message: string } | undefined {
+  const messages = report.problems.filter(({ kind }) => kind === 'run_error').map(({ message }) => message)
+  const [first] = messages
+  if (first === undefined) return undefined
+  const times = messages.length === 1 ? 'once' : `${thousands(messages.length)} times`
+  const differ = messages.some((message) => message !== first)
+  return { text: `the application failed ${times}${differ ? ', first' : ''}`, message: shorten(safe(first), 120) }
+}
 
 /** The verdict in one line with its numbers, and what it means where that needs saying. */
 export function headline(report: Report): {
@@ -84,17 +94,6 @@ export function capped<T>(entries: readonly T[]): { readonly shown: readonly T[]
   return { shown: entries.slice(0, MAX_ENTRIES), left: Math.max(0, entries.length - MAX_ENTRIES) }
 }
 
-/** Problems told once each, with how often. */
-export function problemCounts(
-  report: Report,
-): { readonly kind: string; readonly message: string; readonly times: number }[] {
-  const groups = Map.groupBy(report.problems, ({ kind, message }) => `${kind}\n${message}`)
-  return [...groups.values()].map((problems) => {
-    const { kind, message } = problems[0]!
-    return { kind: kind.replaceAll('_', ' '), message: safe(message), times: problems.length }
-  })
-}
-
 /** Who ran, when, for how long. */
 export function runFacts(report: Report): { readonly name: string; readonly value: string }[] {
   const { run } = report
@@ -108,12 +107,18 @@ export function runFacts(report: Report): { readonly name: string; readonly valu
     { name: 'entry', value: safe(run.service.length === 0 ? run.entry : `${run.entry}, ${run.service.join(', ')}`) },
     { name: 'started', value: `${started}, ${took}` },
   ]
-  if (run.traceIds.length > 0) {
-    const [first = '', second, ...rest] = run.traceIds
-    const more = rest.length === 0 ? '' : ` and ${rest.length} more`
-    facts.push({ name: 'trace', value: safe(second === undefined ? first : `${first} ${second}${more}`) })
-  }
+  const [trace] = run.traceIds
+  if (run.traceIds.length === 1) facts.push({ name: 'trace', value: safe(trace!) })
+  else if (trace !== undefined) facts.push({ name: 'traces', value: tracesOf(report, safe(trace)) })
   return facts
+}
+
+/** How many there are; the headings of the writes name them. */
+function tracesOf(report: Report, first: string): string {
+  const all = report.run.traceIds.length
+  const writing = new Set(report.effects.filter(isShown).map(({ traceId }) => traceId)).size
+  if (writing === 0) return `${thousands(all)}, none with a write; the first is ${first}`
+  return writing >= all ? thousands(all) : `${thousands(all)}, ${thousands(writing)} with writes`
 }
 
 /** SHA-256 of the empty text: the hash of the default policy, which has no file. */

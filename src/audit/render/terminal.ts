@@ -1,18 +1,20 @@
 import type { Report } from '../report.js'
+import { problemViews } from './problems.js'
 import { PLAIN, type Style } from './style.js'
 import {
+  applicationFailure,
   capped,
   decisionViews,
   headline,
   letThrough,
   policyName,
-  problemCounts,
   readCounts,
   runFacts,
 } from './summary.js'
 import { count, padEnd, padStart, safe, shorten, width, wrap } from './text.js'
+import { type TraceHeading, traceGroups } from './trace-groups.js'
 import { type ChangeLine, cutValue, skipShared } from './values.js'
-import { type EffectView, effectViews, type PayloadView } from './view.js'
+import { type EffectView, MADE_UP, type PayloadView } from './view.js'
 
 export interface TerminalOptions {
   /** Columns. */
@@ -53,10 +55,11 @@ class Page {
   headline(report: Report): void {
     const { word, text, meaning } = headline(report)
     const { bold, green, yellow, red } = this.#style
-    const paint = { clean: green, incomplete: yellow, guard_failed: red, unblocked: red }[report.run.verdict]
-    const [first = '', ...rest] = wrap(`${word}: ${text}`, this.#width)
-    this.#add(bold(paint(first)))
-    for (const line of rest) this.#add(bold(paint(line)))
+    const failure = applicationFailure(report)
+    const clean = failure === undefined ? green : yellow
+    const paint = { clean, incomplete: yellow, guard_failed: red, unblocked: red }[report.run.verdict]
+    const failed = failure === undefined ? '' : `; ${failure.text}: ${failure.message}`
+    for (const line of wrap(`${word}: ${text}${failed}`, this.#width)) this.#add(bold(paint(line)))
     if (meaning !== undefined) for (const line of wrap(meaning, this.#width)) this.#add(line)
   }
 
@@ -66,18 +69,27 @@ class Page {
   }
 
   effects(report: Report): void {
-    const { shown, left } = effectViews(report, this.#limit)
+    const { groups, left } = traceGroups(report, this.#limit)
+    const shown = groups.flatMap(({ views }) => views)
     const numbers = Math.max(...shown.map((view) => numberOf(view).length), 2)
     const offsets = Math.max(...shown.map((view) => view.offset.length))
     const actions = Math.max(...shown.map((view) => view.action.length))
-    for (const view of shown) {
-      this.#add('')
-      this.#effect(view, numbers, offsets, actions)
+    for (const { heading, views } of groups) {
+      if (heading !== undefined) this.#trace(heading)
+      for (const view of views) {
+        this.#add('')
+        this.#effect(view, numbers, offsets, actions)
+      }
     }
     if (left > 0) {
       this.#add('')
       this.#add(`… and ${count(left, 'more write')}: --json has them all`)
     }
+  }
+
+  #trace({ traceId, writes, systems, decision }: TraceHeading): void {
+    this.#section(`${traceId === undefined ? 'No trace recorded' : `Trace ${traceId}`}  ${writes}`)
+    this.#paragraph(decision === undefined ? systems : `${systems}; decided by ${decision}`, '  ', this.#style.dim)
   }
 
   #effect(view: EffectView, numbers: number, offsets: number, actions: number): void {
@@ -91,11 +103,13 @@ class Page {
     const after = spare < 8 ? '' : shorten(tags.map((tag) => `  ${tag}`).join(''), spare)
     const object = shorten(view.object, Math.max(room - width(after), 8))
     const paint = view.mark === 'NOT BLOCKED' || view.mark === 'GUARD FAILED' ? red : yellow
+    const beside = view.madeUp && width(object) + width(after) + MADE_UP.length + 2 <= room
     this.#add(
       `${dim(padStart(numberOf(view), numbers))}  ${dim(padStart(view.offset, offsets))}  ` +
-        `${padEnd(view.action, actions)}  ${bold(object)}${after}${mark === '' ? '' : bold(paint(mark))}`,
+        `${padEnd(view.action, actions)}  ${bold(object)}${after}${beside ? `  ${dim(MADE_UP)}` : ''}${mark === '' ? '' : bold(paint(mark))}`,
     )
     const indent = ' '.repeat(numbers + 2)
+    if (view.madeUp && !beside) this.#add(`${indent}${dim(MADE_UP)}`)
     for (const { title, changes } of view.rows) {
       if (title !== undefined) this.#add(`${indent}${shorten(title, this.#width - indent.length)}`)
       for (const change of changes) this.#change(change, title === undefined ? indent : `${indent}  `)
@@ -148,7 +162,7 @@ class Page {
   }
 
   problems(report: Report): void {
-    const { shown: problems, left } = capped(problemCounts(report))
+    const { shown: problems, left } = capped(problemViews(report))
     if (problems.length === 0) return
     this.#section('Problems')
     const { red } = this.#style

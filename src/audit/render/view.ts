@@ -21,7 +21,12 @@ export interface EffectView {
   readonly more: string | undefined
   readonly payload: PayloadView | undefined
   readonly notes: readonly string[]
+  /** The call uses an id that an earlier simulated result made up. */
+  readonly madeUp: boolean
 }
+
+/** Beside an effect that uses such an id. */
+export const MADE_UP = 'uses a made-up id'
 
 export interface RowView {
   /** Undefined when the header line names the row already. */
@@ -60,30 +65,18 @@ const MARKS: Readonly<Record<string, string | undefined>> = {
   unblocked: 'NOT BLOCKED',
 }
 
-/** Everything but reads, in order, with identical neighbours told once. */
-export function effectViews(report: Report, limit = Number.POSITIVE_INFINITY): { shown: EffectView[]; left: number } {
-  const writes = report.effects.filter((effect) => effect.effect !== 'read' || effect.outcome !== 'allowed')
-  const shown: EffectView[] = []
-  let last: { key: string; view: EffectView & { repeats: number } } | undefined
-  for (const [index, effect] of writes.entries()) {
-    const key = identity(effect)
-    if (last?.key === key) {
-      last.view.repeats += 1
-      continue
-    }
-    if (shown.length >= limit) return { shown, left: writes.length - index }
-    last = { key, view: { ...effectView(effect, index + 1, report), repeats: 1 } }
-    shown.push(last.view)
-  }
-  return { shown, left: 0 }
+/** True for what a person is shown one by one: everything but a read that was let through. */
+export function isShown(effect: ReportEffect): boolean {
+  return effect.effect !== 'read' || effect.outcome !== 'allowed'
 }
 
-function identity(effect: ReportEffect): string {
-  const { seq: _seq, at: _at, spanId: _span, traceId: _trace, ...rest } = effect
+/** Equal for effects that differ only in when and where they happened, and in the ids made up for them. */
+export function identityOf(effect: ReportEffect): string {
+  const { seq: _seq, at: _at, spanId: _span, traceId: _trace, syntheticIds: _ids, ...rest } = effect
   return JSON.stringify(rest)
 }
 
-function effectView(effect: ReportEffect, number: number, report: Report): Omit<EffectView, 'repeats'> {
+export function effectView(effect: ReportEffect, number: number, report: Report): Omit<EffectView, 'repeats'> {
   const all = rowsOf(effect.preview.diff)
   const only = all.length === 1 && effect.preview.rows <= 1 ? all[0]![0]! : undefined
   const tags: string[] = []
@@ -103,6 +96,7 @@ function effectView(effect: ReportEffect, number: number, report: Report): Omit<
     more: moreRows(effect, all.length),
     payload: all.length === 0 ? payloadView(effect) : undefined,
     notes: notesOf(effect),
+    madeUp: effect.syntheticUsed === true,
   }
 }
 
@@ -199,16 +193,26 @@ function notesOf(effect: ReportEffect): string[] {
   const notes = (effect.notes ?? []).map(safe)
   if (isFenceRefusal(effect)) {
     notes.unshift('refused by the fence: no integration knows this client, so what it would have done is not known')
-  } else if (effect.outcome === 'allowed' || effect.outcome === 'forwarded') {
-    notes.unshift(`rule ${safe(effect.rule)}: ${safe(effect.reason)}`)
   } else if (effect.outcome === 'unblocked') {
     notes.unshift(`nobody decided on this: ${safe(effect.reason)}`)
-  } else if (!effect.rule.startsWith('default.')) {
-    notes.unshift(`rule ${safe(effect.rule)}: ${safe(effect.reason)}`)
+  } else {
+    const rule = ruleNote(effect)
+    if (rule !== undefined) notes.unshift(rule)
   }
   if (effect.error !== undefined) {
     const code = effect.error.code === null ? '' : `${effect.error.code}: `
     notes.push(safe(`${code}${effect.error.message}`))
   }
   return notes
+}
+
+/** Reasons the policy gives where its owner gave none. */
+const STOCK_REASON =
+  /^(writes are blocked|what cannot be told apart from a write is blocked|reads pass|a read by rule|(allow|block|loopback) by rule)$/
+
+/** Which rule decided: nothing where that only repeats that the effect was blocked. */
+function ruleNote({ outcome, rule, reason }: ReportEffect): string | undefined {
+  if (!STOCK_REASON.test(reason)) return `rule ${safe(rule)}: ${safe(reason)}`
+  if (outcome === 'blocked' || outcome === 'failed') return undefined
+  return `rule ${safe(rule)}${reason === 'loopback by rule' ? ': handed to its own handler inside this run' : ''}`
 }

@@ -149,6 +149,10 @@ export class Conversation implements QueryHandlers {
       try {
         for (const text of fence.before) this.#putFence(text)
         send(view)
+      } catch (error) {
+        // Half a message sequence is out: the server answers to the Sync, and the fence is left in order.
+        current.error = error as DatabaseError
+        this.#finish(fence)
       } finally {
         stream.uncork?.()
       }
@@ -264,7 +268,7 @@ export class Conversation implements QueryHandlers {
     if (this.#query.name !== undefined) delete this.connection.submittedNamedStatements?.[this.#query.name]
     if (round === undefined) return
     round.error ??= error
-    round.failedEarly = round.completed < round.before
+    round.failedEarly = round.before > 0 && round.completed === 0
     if (!round.synced) {
       round.synced = true
       this.connection.sync()

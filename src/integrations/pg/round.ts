@@ -24,7 +24,7 @@ export interface Answer {
   readonly parameterTypes: readonly number[] | undefined
   readonly tag: string | undefined
   readonly error: DatabaseError | undefined
-  /** The error came from a statement before the main one. */
+  /** The error came before anything of the fence was in effect. */
   readonly failedEarly: boolean
   /** The connection is gone. */
   readonly lost: boolean

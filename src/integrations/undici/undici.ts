@@ -53,9 +53,12 @@ export const undiciIntegration: Integration<HttpCall> = {
 /**
  * Node's own copy is loaded lazily, and the first copy loaded owns the global
  * dispatcher. Loading it at preload would decide that for the application, so
- * it is patched at the first dry run.
+ * it is patched when the first dry run shows up. A run that shows up in no
+ * other way than by its baggage does so in the first request: the channel is
+ * there from the start to fail that one.
  */
 function armBuiltin(guard: Guard): void {
+  failUnseen(guard)
   let armed = false
   shared.startListeners.add(() => {
     if (armed) return
@@ -63,14 +66,16 @@ function armBuiltin(guard: Guard): void {
     void globalThis.Response // loads the built-in copy, if nobody has yet
     for (const key of GLOBAL_DISPATCHERS) {
       const dispatcher = (globalThis as Record<symbol, unknown>)[key] as object | undefined
-      if (dispatcher !== undefined) {
+      if (dispatcher === undefined) continue
+      try {
         patchCopy(dispatcher.constructor as AgentClass, guard, {
           name: 'undici',
           version: process.versions['undici'] ?? null,
         })
+      } catch {
+        // A dispatcher of the application's own making: what it sends on is failed through the channel.
       }
     }
-    failUnseen(guard)
   })
 }
 

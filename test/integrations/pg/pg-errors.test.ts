@@ -128,6 +128,26 @@ describe('errors of our own block', () => {
     expect((await client.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }])
   })
 
+  it('a parameter that cannot be sent leaves a live transaction as it was', async () => {
+    const circular: Record<string, unknown> = {}
+    circular['self'] = circular
+    const broken = {
+      toPostgres: () => {
+        throw new Error('broken parameter')
+      },
+    }
+    await client.query('BEGIN')
+    for (const value of [circular, broken]) {
+      for (const text of ['SELECT $1::text', 'UPDATE t SET email = $1', 'SELECT pg_backend_pid() > $1']) {
+        expect((await caught(dry(() => client.query(text, [value]))))?.message).toMatch(/circular|broken parameter/)
+      }
+    }
+    expect((await client.query('SHOW transaction_read_only')).rows).toEqual([{ transaction_read_only: 'off' }])
+    await client.query("INSERT INTO t (email, n) VALUES ('live@x', 9)")
+    await client.query('COMMIT')
+    expect((await live.query("DELETE FROM t WHERE email = 'live@x'")).rowCount).toBe(1)
+  })
+
   it('a query whose text is changed after it was judged is not sent', async () => {
     const query = new pg.Query("SET application_name = 'x'")
     const done = new Promise((resolve) => query.on('error', resolve).on('end', resolve))

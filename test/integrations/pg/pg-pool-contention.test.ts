@@ -1,6 +1,6 @@
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { ROOT, runNode, scratchDirectory } from '../../support/child.js'
+import { DIST, runNode, scratchDirectory } from '../../support/child.js'
 import { readEffects } from '../../support/journal.js'
 import { startPostgres, type TestPostgres } from '../../support/postgres.js'
 
@@ -56,7 +56,7 @@ it.each([1, 3])('a pool of %i keeps live and dry callers apart', { timeout: 120_
     env: { PG_URL: server.url, DRYTRACE_JOURNAL: directory, MAX: String(max) },
     source: `
       import pg from 'pg'
-      import { dryRun } from ${JSON.stringify(`${ROOT}dist/index.js`)}
+      import { dryRun } from ${JSON.stringify(`${DIST}/index.js`)}
       const pool = new pg.Pool({ connectionString: process.env.PG_URL, max: Number(process.env.MAX) })
       ${STYLES}
       let liveCount = 0
