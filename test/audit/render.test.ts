@@ -198,6 +198,24 @@ describe('the report on a terminal', () => {
     expect(text).toContain('… and 5 more writes')
   })
 
+  it('heads a trace with its first decision and how many more there are', () => {
+    const traceId = 'a'.repeat(32)
+    const decided = (model: string, over: object = {}): JournalEntry => ({
+      ...{ type: 'decision', runId: RUN_ID, traceId, spanId: '', kind: 'llm', name: 'chat', model },
+      ...{ promptName: null, promptVersion: null, ...over },
+    })
+    const report = reportOn(
+      effectEntry({ traceId: 'b'.repeat(32) }),
+      decided('lookup', { kind: 'tool' }),
+      decided('first'),
+      decided('second'),
+      effectEntry({ traceId }),
+    )
+    const [other, own] = renderTerminal(report, { width: 80 }).matchAll(/^Trace .*\n {2}(.*)$/gm)
+    expect(other![1]).toBe('1 postgresql')
+    expect(own![1]).toBe('1 postgresql; decided by first, then 1 more decision')
+  })
+
   it('does not count repeats across traces as one', () => {
     const writes = ['a', 'b', 'a'].map((name) => effectEntry({ traceId: name.repeat(32) }))
     const text = renderTerminal(reportOn(...writes), { width: 80 })

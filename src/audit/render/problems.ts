@@ -8,10 +8,13 @@ export interface ProblemView {
   readonly kind: string
   readonly message: string
   readonly times: number
+  /** A person has to look at it before the run can be relied on. */
+  readonly urgent: boolean
 }
 
 /** Those that need a person come first. */
 const ORDER: readonly ProblemKind[] = ['unblocked', 'guard_failed', 'gap', 'run_error', 'flag_lost', 'synthetic_used']
+const NOT_URGENT: ReadonlySet<ProblemKind> = new Set<ProblemKind>(['flag_lost', 'synthetic_used'])
 /** Most made-up ids told apart. */
 const MAX_IDS = 5
 
@@ -21,18 +24,18 @@ export function problemViews(report: Report): ProblemView[] {
   return ORDER.flatMap((kind) => {
     const problems = kinds.get(kind) ?? []
     return kind === 'synthetic_used' && problems.length > 1
-      ? [{ kind: wordsOf(kind), message: madeUpIds(report, problems), times: 1 }]
+      ? [viewOf(kind, madeUpIds(report, problems), 1)]
       : toldOnce(problems)
   })
 }
 
 function toldOnce(problems: readonly ReportProblem[]): ProblemView[] {
   const groups = Map.groupBy(problems, ({ message }) => message)
-  return [...groups].map(([message, same]) => ({
-    kind: wordsOf(same[0]!.kind),
-    message: safe(message),
-    times: same.length,
-  }))
+  return [...groups].map(([message, same]) => viewOf(same[0]!.kind, message, same.length))
+}
+
+function viewOf(kind: ProblemKind, message: string, times: number): ProblemView {
+  return { kind: kind.replaceAll('_', ' '), message: safe(message), times, urgent: !NOT_URGENT.has(kind) }
 }
 
 /** `44 later calls use ids made up by simulated results (tickets 2119717920: 8 calls, …)`. */
@@ -49,9 +52,5 @@ function madeUpIds(report: Report, problems: readonly ReportProblem[]): string {
   const named = ranked.slice(0, MAX_IDS).map(([id, times]) => `${madeFor.get(id)} ${id}: ${count(times, 'call')}`)
   if (ranked.length > MAX_IDS) named.push(`and ${thousands(ranked.length - MAX_IDS)} more`)
   const list = named.length === 0 ? '' : ` (${named.join(', ')})`
-  return safe(`${count(problems.length, 'later call')} use ids made up by simulated results${list}`)
-}
-
-function wordsOf(kind: ProblemKind): string {
-  return kind.replaceAll('_', ' ')
+  return `${count(problems.length, 'later call')} use ids made up by simulated results${list}`
 }

@@ -165,12 +165,12 @@ class Page {
     const { shown: problems, left } = capped(problemViews(report))
     if (problems.length === 0) return
     this.#section('Problems')
-    const { red } = this.#style
+    const { red, yellow } = this.#style
     const names = Math.max(...problems.map(({ kind }) => kind.length))
-    for (const { kind, message, times } of problems) {
+    for (const { kind, message, times, urgent } of problems) {
       const text = times > 1 ? `${message} (x${times})` : message
       const [first = '', ...rest] = wrap(text, Math.max(this.#width - names - 4, 20))
-      this.#add(`  ${red(padEnd(kind, names))}  ${first}`)
+      this.#add(`  ${(urgent ? red : yellow)(padEnd(kind, names))}  ${first}`)
       for (const line of rest) this.#add(`${' '.repeat(names + 4)}${line}`)
     }
     if (left > 0) this.#add(`  … and ${left} more: --json has them all`)

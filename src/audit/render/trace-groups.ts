@@ -17,7 +17,7 @@ export interface TraceHeading {
   readonly writes: string
   /** `8 postgresql, 2 http`, most frequent first. */
   readonly systems: string
-  /** The first decision of a model in the trace. */
+  /** The first decision of a model in the trace, and how many follow it. */
   readonly decision: string | undefined
 }
 
@@ -69,18 +69,21 @@ function viewsOf(writes: readonly ReportEffect[], report: Report, from: number, 
 
 function headingOf(traceId: string, writes: readonly ReportEffect[], report: Report): TraceHeading {
   const counts = [...Map.groupBy(writes, ({ system }) => system)].sort((a, b) => b[1].length - a[1].length)
-  const decision = report.decisions.find((candidate) => candidate.kind === 'llm' && candidate.traceId === traceId)
+  const [decision, ...others] = report.decisions.filter(
+    (candidate) => candidate.kind === 'llm' && candidate.traceId === traceId,
+  )
   return {
     traceId: /[1-9a-f]/.test(traceId) ? safe(traceId) : undefined,
     writes: count(writes.length, 'write'),
     systems: counts.map(([system, effects]) => `${effects.length} ${safe(system)}`).join(', '),
-    decision: decision === undefined ? undefined : decisionText(decision),
+    decision: decision === undefined ? undefined : decisionText(decision, others.length),
   }
 }
 
-/** `gpt-5-mini, prompt triage v7: {"category":"billing"}` */
-function decisionText({ model, name, promptName, promptVersion, output }: ReportDecision): string {
+/** `gpt-5-mini, prompt triage v7: {"category":"billing"}, then 2 more decisions` */
+function decisionText({ model, name, promptName, promptVersion, output }: ReportDecision, others: number): string {
   const prompt = promptName === null ? '' : `, prompt ${[promptName, promptVersion ?? ''].join(' ').trim()}`
   const answer = output === undefined ? '' : `: ${cutValue(formatValue(output), MAX_OUTPUT)}`
-  return safe(`${model ?? name}${prompt}`) + answer
+  const more = others === 0 ? '' : `, then ${count(others, 'more decision')}`
+  return safe(`${model ?? name}${prompt}`) + answer + more
 }

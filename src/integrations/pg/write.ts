@@ -67,7 +67,15 @@ export async function simulateBlocked(
       return described.error
     }
   }
-  const values = wireValues(session)
+  let values: readonly unknown[]
+  try {
+    values = wireValues(session)
+  } catch (error) {
+    // The driver would have refused the call with this very error.
+    const refusal = error instanceof Error ? error : new Error(messageOf(error))
+    record(session, decision, wouldFail(refusal))
+    return refusal
+  }
   const notes: string[] = []
   if (
     !opaque &&
@@ -144,7 +152,7 @@ async function refuseInFailedTransaction(session: Session, decision: Decision): 
 }
 
 export function wouldFail(error: DatabaseError): EffectDetail {
-  return { note: `would fail: ${error.code ?? ''} ${error.message}`, fidelity: 'exact' }
+  return { note: `would fail: ${[error.code, error.message].filter(Boolean).join(' ')}`, fidelity: 'exact' }
 }
 
 function affected(tag: string): number {
