@@ -151,6 +151,12 @@ describe('the report on a terminal', () => {
     expect(renderMarkdown(report).match(/\*\*synthetic used\*\*/g)).toHaveLength(1)
   })
 
+  it('hides no problem of a kind it does not know', () => {
+    const later = problemEntry({ kind: 'of_tomorrow' as never, message: 'what is this' })
+    const text = renderTerminal(reportOn(problemEntry({ kind: 'gap', message: 'hole' }), later), { width: 80 })
+    expect(text).toMatch(/^Problems\n {2}of tomorrow {2}what is this\n {2}gap {10}hole$/m)
+  })
+
   it('counts uses of made-up ids that no record made', () => {
     const used = ['a', 'b'].map((name) =>
       problemEntry({ kind: 'synthetic_used', message: `${name} uses an id made up`, spanId: name }),

@@ -21,7 +21,9 @@ const MAX_IDS = 5
 /** The problems, each told once with how often; the uses of made-up ids are one. */
 export function problemViews(report: Report): ProblemView[] {
   const kinds = Map.groupBy(report.problems, ({ kind }) => kind)
-  return ORDER.flatMap((kind) => {
+  // A kind of a later version: nobody can say here that it may wait.
+  const unknown = [...kinds.keys()].filter((kind) => !ORDER.includes(kind))
+  return [...unknown, ...ORDER].flatMap((kind) => {
     const problems = kinds.get(kind) ?? []
     return kind === 'synthetic_used' && problems.length > 1
       ? [viewOf(kind, madeUpIds(report, problems), 1)]
