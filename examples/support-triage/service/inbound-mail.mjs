@@ -63,7 +63,7 @@ export function createInboundMail({ db, crm, mailer, triage, followUps, log }) {
     const notes = notesFor(mail, triaged, before)
 
     const { ticketId, customer } = await db.transaction(async (client) => {
-      const customer = await touchCustomer(client, before.id, triaged.customerChanges)
+      const customer = await touchCustomer(client, before, triaged.customerChanges)
       const ticketId = await insertTicket(client, mail, customer.id, {
         ...triaged,
         status: triaged.needsHuman || triaged.conflicting ? 'needs_human' : 'open',
@@ -109,16 +109,17 @@ export function createInboundMail({ db, crm, mailer, triage, followUps, log }) {
     return created.rows[0]
   }
 
-  async function touchCustomer(client, id, changes) {
+  async function touchCustomer(client, before, changes) {
     const { rows } = await client.query(
       `UPDATE customers
        SET last_contact_at = now(), open_tickets = open_tickets + 1,
            phone = coalesce($2, phone), address = coalesce($3, address), tier = coalesce($4, tier)
        WHERE id = $1
        RETURNING *`,
-      [id, changes.phone ?? null, changes.address ?? null, changes.tier ?? null],
+      [before.id, changes.phone ?? null, changes.address ?? null, changes.tier ?? null],
     )
-    return rows[0]
+    // The account may have been merged into another meanwhile: the ticket is opened all the same.
+    return rows[0] ?? before
   }
 
   async function insertTicket(client, mail, customerId, { category, urgency, sentiment, summary, status }) {
