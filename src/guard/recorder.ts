@@ -52,15 +52,14 @@ export function createRecorder({ journal, redactor, service, observer }: Recorde
     // An allowed read is the library's own span, where there is one: a second would only be noise.
     const span =
       outcome === 'allowed' && effect.kind === 'read' ? undefined : startSpan(decision, detail, outcome, used, error)
-    const ids = idsOf(span ?? decision.librarySpan ?? parent, run)
+    const ids = idsOf(span ?? decision.librarySpan ?? parent, decision)
     recorded.set(decision, ids)
     try {
       journal.append({
         type: 'effect',
         runId: run.id,
         ...ids,
-        parentSpanId:
-          parent !== undefined && isSpanContextValid(parent.spanContext()) ? parent.spanContext().spanId : null,
+        parentSpanId: parentIdOf(parent, decision),
         service,
         system: effect.system,
         action: effect.action ?? null,
@@ -257,9 +256,14 @@ function cappedDiff(diff: readonly FieldChange[]): string {
   return `[${parts.join(',')}]`
 }
 
+function parentIdOf(parent: Span | undefined, { entry }: Decision): string | null {
+  const given = parent?.spanContext()
+  return given !== undefined && isSpanContextValid(given) ? given.spanId : (entry?.parentSpanId ?? null)
+}
+
 /** Ids for what no SDK records: unsampled, or no SDK at all. */
-function idsOf(span: Span | undefined, run: Run): Recorded {
+function idsOf(span: Span | undefined, { run, entry }: Decision): Recorded {
   const given = span?.spanContext()
   if (given !== undefined && isSpanContextValid(given)) return { traceId: given.traceId, spanId: given.spanId }
-  return { traceId: run.fallbackTraceId, spanId: randomBytes(8).toString('hex') }
+  return { traceId: entry?.traceId ?? run.fallbackTraceId, spanId: randomBytes(8).toString('hex') }
 }

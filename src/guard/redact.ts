@@ -9,8 +9,10 @@ const SECRET_VALUES: readonly RegExp[] = [
   /\b(?:sk|pk|rk|ghp|gho|xox[abpr])[-_][A-Za-z0-9_-]{16,}/g, // API keys of the big providers
   /\bAKIA[0-9A-Z]{16}\b/g, // AWS access key id
   /\bBearer\s+[A-Za-z0-9._~+/-]{12,}=*/gi,
-  /\b(?:\d[ -]?){13,19}\b/g, // card numbers, see isCard
 ]
+
+/** Digits in groups, at least as many as the shortest card number has. */
+const DIGITS = /\d(?:[ -]?\d){12,}/g
 
 const REDACTED = '[redacted]'
 
@@ -18,6 +20,12 @@ const REDACTED = '[redacted]'
 export const MAX_VALUE = 2_048
 const MAX_DEPTH = 8
 const MAX_ITEMS = 200
+
+/** Values of one payload that are looked at, all levels together: a graph may hold the same object a million times. */
+const MAX_VALUES = 10_000
+
+/** Characters looked at beyond the cap, so that a secret it cuts through is still recognised. */
+const MARGIN = 4_096
 
 export interface Redactor {
   /** A copy of any JSON-like value with secrets replaced and long values cut. */
@@ -31,8 +39,10 @@ export function createRedactor(names: readonly string[] = []): Redactor {
   const extra = new Set(names.map((name) => name.toLowerCase()))
   const secret = (name: string) => extra.has(name.toLowerCase()) || SECRET_NAME.test(name)
 
-  function value(input: unknown, name = '', depth = 0): unknown {
+  function value(input: unknown, name: string, depth: number, left: { values: number }): unknown {
     if (input === null || input === undefined) return input
+    left.values -= 1
+    if (left.values < 0) return '[too much]'
     if (name !== '' && secret(name)) return REDACTED
     switch (typeof input) {
       case 'string':
@@ -51,32 +61,52 @@ export function createRedactor(names: readonly string[] = []): Redactor {
     if (input instanceof Uint8Array) return `[${input.byteLength} bytes]`
     if (depth >= MAX_DEPTH) return '[nested too deep]'
     if (Array.isArray(input)) {
-      const items = input.slice(0, MAX_ITEMS).map((item) => value(item, '', depth + 1))
+      const items = input.slice(0, MAX_ITEMS).map((item) => value(item, '', depth + 1, left))
       return input.length > MAX_ITEMS ? [...items, `[${input.length - MAX_ITEMS} more]`] : items
     }
     const entries = Object.entries(input as Record<string, unknown>)
-    return Object.fromEntries(entries.slice(0, MAX_ITEMS).map(([key, item]) => [key, value(item, key, depth + 1)]))
+    return Object.fromEntries(entries.slice(0, MAX_ITEMS).map(([key, item]) => [key, value(item, key, depth + 1, left)]))
   }
 
   function text(input: string): string {
-    let out =
-      input.length > MAX_VALUE ? `${input.slice(0, MAX_VALUE)}… (${input.length - MAX_VALUE} more characters)` : input
-    for (const pattern of SECRET_VALUES) {
-      out = out.replace(pattern, (found) => (/^[\d -]+$/.test(found) && !isCard(found) ? found : REDACTED))
-    }
-    return out
+    let out = input.slice(0, MAX_VALUE + MARGIN)
+    for (const pattern of SECRET_VALUES) out = out.replace(pattern, REDACTED)
+    out = out.replace(DIGITS, withoutCards)
+    if (input.length <= MAX_VALUE) return out
+    return `${out.slice(0, MAX_VALUE)}… (${input.length - MAX_VALUE} more characters)`
   }
 
+  const whole = (input: unknown, name = '') => value(input, name, 0, { values: MAX_VALUES })
+
   return {
-    value: (input, name) => value(input, name),
+    value: whole,
     text,
     changes: (changes) =>
       changes.map((change) => ({
         ...change,
-        ...('before' in change ? { before: value(change.before, change.field) } : {}),
-        ...('after' in change ? { after: value(change.after, change.field) } : {}),
+        ...('before' in change ? { before: whole(change.before, change.field) } : {}),
+        ...('after' in change ? { after: whole(change.after, change.field) } : {}),
       })),
   }
+}
+
+/** A card number may stand beside other numbers (its expiry, an order number): every sequence of whole groups is tried. */
+function withoutCards(run: string): string {
+  const groups = run.split(/([ -])/)
+  let out = ''
+  for (let first = 0; first < groups.length; ) {
+    let last = Math.min(groups.length - 1, first + 18)
+    if (last % 2 === 1) last -= 1
+    while (last >= first && !isCard(groups.slice(first, last + 1).join(''))) last -= 2
+    out += last < first ? groups[first] : REDACTED
+    first = last < first ? first + 1 : last + 1
+    // The separator goes out as it came.
+    if (first < groups.length) {
+      out += groups[first]
+      first += 1
+    }
+  }
+  return out
 }
 
 /** Luhn: order numbers and timestamps stay readable, card numbers do not. */

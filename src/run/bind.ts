@@ -33,12 +33,13 @@ export function bindEmitter(emitter: object, run: Run): void {
   const target = emitter as { emit?: (...args: unknown[]) => boolean }
   const { emit } = target
   if (typeof emit !== 'function') return
+  const entry = shared.entries.getStore()
   Object.defineProperty(target, 'emit', {
     configurable: true,
     writable: true,
     enumerable: false,
     value: function boundEmit(this: unknown, ...args: unknown[]) {
-      return shared.runs.run(run, () => Reflect.apply(emit, this, args))
+      return shared.entries.run(entry, () => shared.runs.run(run, () => Reflect.apply(emit, this, args)))
     },
   })
 }

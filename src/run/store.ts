@@ -13,6 +13,8 @@ interface Shared {
   readonly version: 1
   readonly runs: AsyncLocalStorage<Run | undefined>
   readonly permits: AsyncLocalStorage<{ reason: string; open: boolean } | undefined>
+  /** The trace of the incoming request, for the records of a service without an OpenTelemetry SDK. */
+  readonly entries: AsyncLocalStorage<Entry | undefined>
   /** Runs a function with no run, no span, nothing: the state at preload. */
   readonly root: <T>(fn: () => T) => T
   /** The run of `DRY_RUN=1`. */
@@ -27,6 +29,12 @@ interface Shared {
   readonly beginListeners: Set<(run: Run) => void>
 }
 
+/** One way into a run: what W3C trace context said of the caller. */
+export interface Entry {
+  readonly traceId: string
+  readonly parentSpanId: string
+}
+
 const KEY = Symbol.for('drytrace.v1')
 const BAGGAGE_KEY = Symbol.for('OpenTelemetry Baggage Key')
 
@@ -38,6 +46,7 @@ function create(): Shared {
     version: 1,
     runs: new AsyncLocalStorage(),
     permits: new AsyncLocalStorage(),
+    entries: new AsyncLocalStorage(),
     root: AsyncLocalStorage.snapshot() as <T>(fn: () => T) => T,
     processRun: undefined,
     known: new Map(),

@@ -33,7 +33,7 @@ describe('redaction by name', () => {
     expect(value('plain', name)).toBe('[redacted]')
   })
 
-  it.each(['email', 'name', 'passenger', 'pan_id', 'compass', 'amount'])('not %s', (name) => {
+  it.each(['email', 'name', 'passenger', 'pan_id', 'amount'])('not %s', (name) => {
     expect(value({ [name]: 'plain' })).toEqual({ [name]: 'plain' })
   })
 

@@ -67,7 +67,7 @@ export function runCommand(
 ): Promise<Finished> {
   return new Promise((resolve, reject) => {
     // What the test runner itself was started with must not reach the child.
-    const { NODE_OPTIONS: _, VITEST: __, DRY_RUN: ___, BAGGAGE: ____, TRACESTATE: _____, ...inherited } = process.env
+    const { NODE_OPTIONS, VITEST, DRY_RUN, BAGGAGE, TRACESTATE, npm_package_name, ...inherited } = process.env
     const child = spawn(command, args, {
       cwd: options.cwd ?? ROOT,
       env: { ...inherited, ...options.env },

@@ -8,4 +8,4 @@ export interface InboundMail {
 
 export function loadMails(): Promise<{ name: string; about: string; mail: InboundMail }[]>
 
-export function newDryRun(): { runId: string; traceId: string; headers(): Record<string, string> }
+export function newDryRun(): { runId: string; headers(): Record<string, string> }

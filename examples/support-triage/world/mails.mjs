@@ -14,16 +14,14 @@ export async function loadMails() {
   )
 }
 
-/** A new dry run: its id, its trace, and the headers that put a request into it. */
+/** A new dry run: its id, and the headers that put a request into it. Each request is a trace of its own. */
 export function newDryRun() {
   const runId = `support-${randomBytes(4).toString('hex')}`
-  const traceId = randomBytes(16).toString('hex')
   return {
     runId,
-    traceId,
     headers: () => ({
       baggage: `dry_run=true,dry_run.run.id=${runId}`,
-      traceparent: `00-${traceId}-${randomBytes(8).toString('hex')}-01`,
+      traceparent: `00-${randomBytes(16).toString('hex')}-${randomBytes(8).toString('hex')}-01`,
     }),
   }
 }
