@@ -2,6 +2,7 @@ import path from 'node:path'
 import { createAdmission, readSecret } from './carriers/admission.js'
 import { DEFAULT_JOURNAL, readEnvironment } from './carriers/environment.js'
 import { armHttpIngress } from './carriers/http-ingress.js'
+import { armHttp2Ingress } from './carriers/http2-ingress.js'
 import { DryTraceError, messageOf } from './errors.js'
 import { type Barrier, createBarrier } from './guard/barrier.js'
 import { createGuard } from './guard/create-guard.js'
@@ -44,6 +45,7 @@ export function registerGuard(): void {
   const admission = createAdmission(policy, barrier, secret)
   shared.slots.set('admission', admission)
   armHttpIngress(admission)
+  armHttp2Ingress(admission)
   shared.slots.set('attachment', attachToForeignTelemetry(metrics.start))
   enterProcessRun(barrier)
   announce(barrier, guard)

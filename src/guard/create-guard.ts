@@ -2,7 +2,8 @@ import { context, isSpanContextValid, trace } from '@opentelemetry/api'
 import { DryTraceError, messageOf } from '../errors.js'
 import type { Attestation } from '../journal/record.js'
 import type { Journal } from '../journal/writer.js'
-import type { Policy } from '../policy/policy.js'
+import type { RequestFacts } from '../policy/http/request-facts.js'
+import type { Policy, Ruling } from '../policy/policy.js'
 import { bind, within } from '../run/bind.js'
 import type { Run } from '../run/run.js'
 import { beginRun, currentRun, holdRun, shared } from '../run/store.js'
@@ -37,7 +38,7 @@ export function createGuard(options: GuardOptions): Guard {
 
   function decide(run: Run, hook: Hook, classify: () => Effect): Decision {
     const active = context.active()
-    const base = { run, hook, context: active, startedAt: Date.now() }
+    const base = { run, hook, context: active, entry: shared.entries.getStore(), startedAt: Date.now() }
     const librarySpan = takeLibrarySpan(hook.name, trace.getSpan(active))
     const found = librarySpan === undefined ? {} : { librarySpan }
     let effect: Effect
@@ -74,36 +75,51 @@ export function createGuard(options: GuardOptions): Guard {
         })
       }
       run.lastSeenAt = base.startedAt
-      const ruling = policy.decide({
-        system: effect.system,
-        kind: effect.kind,
-        action: effect.action,
-        match: effect.match,
-      })
-      const decided: Decision = {
-        ...base,
-        ...found,
-        effect: ruling.kind === effect.kind ? effect : { ...effect, kind: ruling.kind },
-        verdict: ruling.verdict,
-        rule: ruling.rule,
-        reason: ruling.reason,
-        ...(ruling.respond === undefined ? {} : { respond: ruling.respond }),
-      }
-      if (ruling.verdict === 'allow') return decided
-      const broke = spend(run, effect, policy.budget)
-      if (broke !== undefined)
-        return { ...decided, verdict: 'block', error: broke, rule: 'guard.budget', reason: broke.message }
-      return ruling.onBlocked === 'throw' && ruling.verdict === 'block'
-        ? { ...decided, error: blocked(effect, ruling.rule) }
-        : decided
+      return rule({ ...base, ...found, effect })
     } catch (cause) {
       return recorder.refuse({ ...base, ...found, effect, ...failed(hook, 'policy', cause) })
+    }
+  }
+
+  function rule(call: Pick<Decision, 'run' | 'hook' | 'effect' | 'context' | 'startedAt' | 'librarySpan'>): Decision {
+    const { run, effect } = call
+    const { system, kind, action, match, request } = effect
+    const ruling = policy.decide({ system, kind, action, match, request })
+    const decided: Decision = {
+      ...call,
+      effect: corrected(effect, ruling),
+      verdict: ruling.verdict,
+      rule: ruling.rule,
+      reason: ruling.reason,
+      ...(ruling.respond === undefined ? {} : { respond: ruling.respond }),
+      ...(ruling.deferred === true ? { deferred: true } : {}),
+    }
+    if (ruling.verdict === 'allow' || ruling.deferred === true) return decided
+    const broke = spend(run, effect, policy.budget)
+    if (broke !== undefined)
+      return { ...decided, verdict: 'block', error: broke, rule: 'guard.budget', reason: broke.message }
+    return ruling.onBlocked === 'throw' && ruling.verdict === 'block'
+      ? { ...decided, error: blocked(effect, ruling.rule) }
+      : decided
+  }
+
+  function settle(decision: Decision, seen: Pick<RequestFacts, 'headers' | 'body'>): Decision {
+    const { run, hook, effect, context, startedAt, librarySpan } = decision
+    const { request } = effect
+    const call = { run, hook, context, startedAt, ...(librarySpan === undefined ? {} : { librarySpan }) }
+    try {
+      if (request === undefined) return decision
+      return rule({ ...call, effect: { ...effect, request: { ...request, ...seen, headersFinal: true } } })
+    } catch (cause) {
+      return recorder.refuse({ ...call, effect, ...failed(hook, 'policy', cause) })
     }
   }
 
   const guard: Guard = {
     run: currentRun,
     decide,
+    settle,
+    enabled: policy.enabled,
     record: recorder.record,
     fail: recorder.fail,
     async intercept(run, call) {
@@ -164,7 +180,7 @@ export function createGuard(options: GuardOptions): Guard {
       journal.append({
         type: 'decision',
         runId: run.id,
-        traceId: span?.traceId ?? run.fallbackTraceId,
+        traceId: span?.traceId ?? shared.entries.getStore()?.traceId ?? run.fallbackTraceId,
         spanId: span?.spanId ?? ZERO_SPAN,
         kind: call.kind,
         name: call.name,
@@ -205,6 +221,14 @@ export function createGuard(options: GuardOptions): Guard {
     }
   })
   return guard
+}
+
+/** A rule knows better what a call is. A deferred call keeps what it was classified as until it is settled. */
+function corrected(effect: Effect, { kind, action, deferred }: Ruling): Effect {
+  if (deferred === true || (kind === effect.kind && (action === undefined || action === effect.action))) return effect
+  const { action: own, ...rest } = effect
+  const does = kind === 'read' ? undefined : (action ?? own ?? 'execute')
+  return { ...rest, kind, ...(does === undefined ? {} : { action: does }) }
 }
 
 function gateClosed(gaps: readonly string[]): DryTraceError {

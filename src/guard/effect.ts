@@ -1,5 +1,6 @@
 import type { Attributes } from '@opentelemetry/api'
 import type { Action, EffectKind, Fidelity, Payload, Preview } from '../journal/record.js'
+import type { RequestFacts } from '../policy/http/request-facts.js'
 
 /**
  * What one intercepted call would do, worked out from the call alone, before
@@ -19,6 +20,8 @@ export interface Effect {
   readonly fingerprint: string
   /** What policy rules are matched against, by the names the policy uses: `host`, `method`, `path`, `relation`, `destination`, … */
   readonly match: Readonly<Record<string, string | undefined>>
+  /** HTTP only: what rules that look into the request may see. Never recorded. */
+  readonly request?: RequestFacts
   /** OpenTelemetry attributes of the call itself (`db.*`, `http.*`, `messaging.*`). */
   readonly attributes?: Attributes
 }

@@ -100,9 +100,7 @@ function fenceDatagrams(guard: Guard): void {
   function send(this: dgram.Socket, ...args: unknown[]): unknown {
     const run = guard.run()
     if (run === undefined || guard.permitted()) return Reflect.apply(original, this, args)
-    const port = args.find((argument, index) => index > 0 && typeof argument === 'number')
-    const host = args.find((argument, index) => index > 0 && typeof argument === 'string')
-    const endpoint = { host: String(host ?? 'localhost'), port: port === undefined ? undefined : Number(port) }
+    const endpoint = datagramEndpoint(this, args)
     const decision = guard.decide(run, HOOK, () => classify('send a datagram to', endpoint))
     if (decision.verdict === 'allow') {
       guard.record(decision)
@@ -114,6 +112,20 @@ function fenceDatagrams(guard: Guard): void {
     return undefined
   }
   dgram.Socket.prototype.send = send as typeof dgram.Socket.prototype.send
+}
+
+/** `send(message, [offset, length,] [port, [address]])`; a connected socket is given neither port nor address. */
+function datagramEndpoint(socket: dgram.Socket, args: readonly unknown[]): Endpoint {
+  const isNumber = (value: unknown) => typeof value === 'number' || typeof value === 'string'
+  const [port, host] =
+    isNumber(args[1]) && isNumber(args[2]) && !Number.isNaN(Number(args[2])) ? args.slice(3) : args.slice(1)
+  if (isNumber(port)) return { host: typeof host === 'string' ? host : 'localhost', port: Number(port) }
+  try {
+    const { address, port: connected } = socket.remoteAddress()
+    return { host: address, port: connected }
+  } catch {
+    return { host: 'localhost', port: undefined }
+  }
 }
 
 function refuse(guard: Guard, decision: ReturnType<Guard['decide']>, endpoint: Endpoint): Error {

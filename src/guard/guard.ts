@@ -1,5 +1,7 @@
 import type { Context, Span } from '@opentelemetry/api'
+import type { RequestFacts } from '../policy/http/request-facts.js'
 import type { Run } from '../run/run.js'
+import type { Entry } from '../run/store.js'
 import type { Effect, EffectDetail } from './effect.js'
 
 /** Who met the call. */
@@ -38,10 +40,18 @@ export interface Decision {
   readonly rule: string
   readonly reason: string
   readonly respond?: Respond
+  /**
+   * A rule that may match looks at the body, which has not been seen. Whoever
+   * can hold the call until the body is there asks {@link Guard.settle};
+   * everybody else blocks.
+   */
+  readonly deferred?: boolean
   /** Name and scope words of the library's own instrumentation span were matched to this call. */
   readonly librarySpan?: Span
   /** The OpenTelemetry context of the caller. */
   readonly context: Context
+  /** The trace of the incoming request, where no SDK knows one. */
+  readonly entry?: Entry
   readonly startedAt: number
 }
 
@@ -77,6 +87,10 @@ export interface Guard {
    * with {@link Decision.error} set and is recorded as `failed`.
    */
   decide(run: Run, hook: Hook, classify: () => Effect): Decision
+  /** Decides a deferred HTTP call again, now that the request is whole. Never throws. */
+  settle(decision: Decision, seen: Pick<RequestFacts, 'headers' | 'body'>): Decision
+  /** False for a built-in rule or answer that the policy switches off. */
+  enabled(id: string): boolean
   /**
    * Appends the effect to the journal, then makes its span. Call it exactly
    * once per decision and before the caller sees a result.

@@ -3,7 +3,7 @@ import path from 'node:path'
 
 /** Node's own HTTP client, its undici, and agents that only carry HTTP: what they send is decided at the request. */
 const HTTP_STACK =
-  /node:_http_(agent|client)|node:internal\/deps\/undici|[\\/]node_modules[\\/](agent-base|https?-proxy-agent|socks-proxy-agent|pac-proxy-agent|proxy-agent|tunnel|tunnel-agent|hpagent|agentkeepalive)[\\/]/
+  /node:_http_(agent|client)|node:internal\/http2|node:internal\/deps\/undici|[\\/]node_modules[\\/](agent-base|https?-proxy-agent|socks-proxy-agent|pac-proxy-agent|proxy-agent|tunnel|tunnel-agent|hpagent|agentkeepalive)[\\/]/
 
 /** An outgoing connection that no integration answers for. */
 export interface UnknownConnection {
@@ -79,7 +79,17 @@ function openerOf(stack: string): string {
   return /.*node_modules[\\/]((?:@[^\\/]+[\\/])?[^\\/]+)/.exec(frame)?.[1] ?? frame
 }
 
-/** A connection made by hand and then given to `node:http` is HTTP all the same. */
+/** A connection made by hand and then given to `node:http` or `node:http2` is HTTP all the same. */
 function carriesHttp(socket: Socket): boolean {
-  return '_httpMessage' in socket
+  return '_httpMessage' in socket || inSession.has(socket)
+}
+
+const inSession = new WeakSet<object>()
+
+/** The socket belongs to an HTTP/2 session, whose requests are decided one by one. */
+export function carriesRequests(socket: object): void {
+  inSession.add(socket)
+  // TLS over a connection made by hand.
+  const { _parent: below } = socket as { _parent?: unknown }
+  if (typeof below === 'object' && below !== null) inSession.add(below)
 }

@@ -65,7 +65,9 @@ export function createRedactor(names: readonly string[] = []): Redactor {
       return input.length > MAX_ITEMS ? [...items, `[${input.length - MAX_ITEMS} more]`] : items
     }
     const entries = Object.entries(input as Record<string, unknown>)
-    return Object.fromEntries(entries.slice(0, MAX_ITEMS).map(([key, item]) => [key, value(item, key, depth + 1, left)]))
+    return Object.fromEntries(
+      entries.slice(0, MAX_ITEMS).map(([key, item]) => [key, value(item, key, depth + 1, left)]),
+    )
   }
 
   function text(input: string): string {

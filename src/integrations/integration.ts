@@ -18,6 +18,12 @@ export interface Target {
    */
   readonly bindings?: readonly string[]
   /**
+   * CommonJS only: `patch` works on a copy that was loaded before us, because
+   * it replaces what is looked up at each call. Without it such a copy is too
+   * late and closes the gate.
+   */
+  readonly late?: boolean
+  /**
    * Wraps what it is given, in place. A CommonJS target may return a
    * replacement for `module.exports`. Runs before any other hook sees the
    * exports. Throwing marks the integration as failed and closes the gate.

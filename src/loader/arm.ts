@@ -4,7 +4,7 @@ import { messageOf } from '../errors.js'
 import type { Barrier } from '../guard/barrier.js'
 import type { Guard } from '../guard/guard.js'
 import type { Integration, Target } from '../integrations/integration.js'
-import { installFooters } from './footer.js'
+import { installFooters, type PatchFile } from './footer.js'
 import { createManifest, type Manifest, packageRootOf, packageVersion } from './manifest.js'
 
 const PROBE: Target = {
@@ -29,8 +29,7 @@ export function armIntegrations(integrations: readonly Integration[], guard: Gua
     ),
     { integration: 'drytrace', target: PROBE, probe: fileURLToPath(new URL('./probe.cjs', import.meta.url)) },
   ])
-  findTooLate(manifest, barrier)
-  const proof = installFooters(manifest, (entry, file, bindings, replace) => {
+  const meet: PatchFile = (entry, file, bindings, replace) => {
     const version = packageVersion(entry, file)
     try {
       const replacement = entry.target.patch(bindings, guard, { file, version })
@@ -47,8 +46,9 @@ export function armIntegrations(integrations: readonly Integration[], guard: Gua
       // Never break the module load of a live service: the gate closes instead.
       barrier.saw(entry.integration, { status: 'failed', version, detail: messageOf(error) })
     }
-  })
-  selfCheck(proof, barrier)
+  }
+  findEarlier(manifest, barrier, meet)
+  selfCheck(installFooters(manifest, meet), barrier)
 }
 
 function inRange(version: string, range: string): boolean {
@@ -70,12 +70,17 @@ function armBuiltin(integration: Integration, target: Target, guard: Guard, barr
   }
 }
 
-/** Files of ours that another preload has loaded already: their calls cannot be met any more. */
-function findTooLate(manifest: Manifest, barrier: Barrier): void {
-  const cache = (Module as unknown as { _cache: Record<string, unknown> })._cache
-  for (const filename of Object.keys(cache)) {
+/** Files of ours that another preload has loaded already: the calls of most cannot be met any more. */
+function findEarlier(manifest: Manifest, barrier: Barrier, meet: PatchFile): void {
+  const cache = (Module as unknown as { _cache: Record<string, { exports: unknown; loaded: boolean } | undefined> })
+    ._cache
+  for (const [filename, module] of Object.entries(cache)) {
     for (const entry of manifest.candidates(filename)) {
       if (entry.probe !== undefined || packageRootOf(entry, filename) === undefined) continue
+      if (entry.target.late === true && module?.loaded === true) {
+        meet(entry, filename, module.exports, undefined)
+        continue
+      }
       barrier.saw(entry.integration, {
         status: 'too late',
         version: packageVersion(entry, filename),

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { LineCounter, parseDocument } from 'yaml'
 import type { z } from 'zod'
 import { DryTraceError } from '../errors.js'
+import { builtinIds } from './packs/index.js'
 import { compilePolicy, type Policy } from './policy.js'
 import { policySchema } from './schema.js'
 
@@ -36,6 +37,15 @@ export function parsePolicy(text: string, file: string): Policy {
     }
     names.add(rule.name)
   }
+  const known = new Set(builtinIds())
+  const unknown = (result.data.disable ?? []).flatMap((name, index) =>
+    known.has(name)
+      ? []
+      : [
+          `${file}:${lineOf(document, lines, ['disable', index])}: disable: there is no built-in rule ${JSON.stringify(name)}`,
+        ],
+  )
+  if (unknown.length > 0) throw invalid(file, unknown)
   return compilePolicy(result.data, { file, hash: sha256(text) })
 }
 

@@ -1,4 +1,6 @@
 import type { Action, EffectKind } from '../journal/record.js'
+import { type Match, type RequestTest, requestTests } from './http/predicates.js'
+import type { RequestFacts } from './http/request-facts.js'
 import { builtinRules } from './packs/index.js'
 import { compilePattern } from './pattern.js'
 import type { PolicyDocument, PolicyRule } from './schema.js'
@@ -9,10 +11,16 @@ export interface PolicyQuery {
   readonly kind: EffectKind
   readonly action?: Action
   readonly match: Readonly<Record<string, string | undefined>>
+  /** HTTP only: what rules that look into the request may see. */
+  readonly request?: RequestFacts
 }
 
 export interface Ruling {
   readonly kind: EffectKind
+  /** What the call does, when a rule knows better. */
+  readonly action?: Action
+  /** True when a rule that may match looks at what has not been seen yet: block, or ask again with the body. */
+  readonly deferred?: boolean
   readonly verdict: 'allow' | 'block' | 'loopback'
   readonly onBlocked: 'simulate' | 'throw'
   readonly rule: string
@@ -40,13 +48,15 @@ export interface Policy {
   readonly recordDecisions: boolean
   /** Host patterns of forward rules: peers that may be told of the run. */
   forwards(host: string): boolean
+  /** False for a built-in rule or answer that the policy switches off. */
+  enabled(id: string): boolean
   decide(query: PolicyQuery, now?: number): Ruling
 }
 
 interface CompiledRule {
   readonly name: string
   readonly rule: PolicyRule
-  matches(query: PolicyQuery): boolean
+  matches(query: PolicyQuery): Match
 }
 
 /** Character a `*` does not cross, by field. */
@@ -80,18 +90,31 @@ export function compilePolicy(document: PolicyDocument, origin: { file?: string;
     },
     redact: document.redact ?? [],
     recordDecisions: document.record?.decisions ?? false,
+    enabled: (id) => !disabled.has(id),
     forwards: (host) => forwardHosts.some((matches) => matches(host)),
     decide(query, now = Date.now()) {
       let expired = ''
+      let unsure: string | undefined
       for (const { name, rule, matches } of rules) {
-        if (!matches(query)) continue
+        const matched = matches(query)
+        if (matched === false) continue
         if (rule.expires !== undefined && now > endOfDay(rule.expires)) {
           expired ||= ` (rule ${name} matched but expired on ${rule.expires})`
           continue
         }
-        return ruled(query, name, rule, onBlocked)
+        if (matched === 'unknown') {
+          if (query.request !== undefined) return undecided(query, name, onBlocked)
+          // A client that cannot show its requests: what would let them pass cannot, what would block them may.
+          if (!passes(rule)) unsure ??= name
+          continue
+        }
+        return certain(ruled(query, name, rule, onBlocked), unsure)
       }
-      return byDefault(query, onBlocked, expired)
+      return certain(byDefault(query, onBlocked, expired), unsure)
+
+      function certain(ruling: Ruling, unsure: string | undefined): Ruling {
+        return unsure === undefined || ruling.verdict !== 'allow' ? ruling : undecided(query, unsure, onBlocked)
+      }
     },
   }
 }
@@ -113,9 +136,25 @@ function byDefault(query: PolicyQuery, onBlocked: 'simulate' | 'throw', expired:
   return { kind: query.kind, verdict: 'block', onBlocked, rule: `default.${query.kind}`, reason: why + expired }
 }
 
+/** First match wins, so nothing after a rule that may match can be asked. */
+function undecided(query: PolicyQuery, rule: string, onBlocked: 'simulate' | 'throw'): Ruling {
+  const unreadable = query.request?.body !== undefined
+  return {
+    kind: 'unknown',
+    verdict: 'block',
+    onBlocked,
+    rule,
+    reason: unreadable
+      ? 'the rule looks at the body, which cannot be read (larger than 1 MiB, or not in a form the rule can be checked on)'
+      : 'the rule looks at the body, which was not seen',
+    ...(unreadable || query.request === undefined ? {} : { deferred: true }),
+  }
+}
+
 function ruled(query: PolicyQuery, name: string, rule: PolicyRule, onBlocked: 'simulate' | 'throw'): Ruling {
   const kind = rule.effect ?? query.kind
-  const base = { kind, rule: name, onBlocked: rule.onBlocked ?? onBlocked, respond: rule.respond }
+  const action = rule.action === undefined ? {} : { action: rule.action }
+  const base = { kind, ...action, rule: name, onBlocked: rule.onBlocked ?? onBlocked, respond: rule.respond }
   const stated = rule.owner === undefined ? rule.reason : `${rule.reason ?? 'no reason given'} (owner: ${rule.owner})`
   switch (rule.verdict) {
     case 'allow':
@@ -134,7 +173,8 @@ function ruled(query: PolicyQuery, name: string, rule: PolicyRule, onBlocked: 's
 }
 
 function compileRule(rule: PolicyRule, name: string): CompiledRule {
-  const { system, action, ...fields } = rule.match
+  const { system, action, header, query: parameters, body, graphql, jsonrpc, aws, ...fields } = rule.match
+  const inside = requestTests({ header, query: parameters, body, graphql, jsonrpc, aws }, passes(rule))
   const tests = Object.entries(fields).flatMap(([field, pattern]) => {
     if (pattern === undefined) return []
     const matches = compilePattern(pattern, SEPARATOR[field] ?? '\0')
@@ -148,8 +188,23 @@ function compileRule(rule: PolicyRule, name: string): CompiledRule {
     matches: (query) =>
       (systemMatches === undefined || systemMatches(query.system)) &&
       (actionMatches === undefined || (query.action !== undefined && actionMatches(query.action))) &&
-      tests.every((test) => test(query)),
+      tests.every((test) => test(query)) &&
+      matchesInside(inside, query),
   }
+}
+
+/** A rule that may let a call through that would be blocked without it. */
+function passes(rule: PolicyRule): boolean {
+  return rule.effect === 'read' || rule.verdict === 'allow' || rule.verdict === 'forward'
+}
+
+function matchesInside(tests: readonly RequestTest[], query: PolicyQuery): Match {
+  if (tests.length === 0) return true
+  const { request } = query
+  // An HTTP client whose integration cannot show the request.
+  if (request === undefined) return query.system === 'http' ? 'unknown' : false
+  const found = tests.map((test) => test(request, query.kind === 'read'))
+  return found.includes(false) ? false : found.includes('unknown') ? 'unknown' : true
 }
 
 /** A host pattern with a port is compared with host:port; an unqualified relation with the bare table name. */

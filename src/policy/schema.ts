@@ -1,7 +1,27 @@
 import { z } from 'zod'
+import type { Action } from '../journal/record.js'
+import { compilePattern } from './pattern.js'
 
 const NAME = z.string().regex(/^[a-z0-9][a-z0-9._-]*$/i, 'letters, digits, dot, dash and underscore only')
 const PATTERN = z.string().min(1)
+
+const ACTIONS = [
+  'create',
+  'update',
+  'upsert',
+  'delete',
+  'send',
+  'publish',
+  'enqueue',
+  'schedule',
+  'charge',
+  'execute',
+  'ddl',
+  'settle',
+] as const satisfies readonly Action[]
+
+/** Fields that look into an HTTP request. */
+const REQUEST_FIELDS = ['header', 'query', 'body', 'graphql', 'jsonrpc', 'aws'] as const
 
 const match = z
   .strictObject({
@@ -14,6 +34,23 @@ const match = z
     operation: PATTERN.optional().describe('PostgreSQL: INSERT, UPDATE, DELETE, …'),
     destination: PATTERN.optional().describe('Queue, topic or mail domain.'),
     command: PATTERN.optional().describe('Child process: the program.'),
+    header: z.record(z.string().min(1), PATTERN).optional().describe('HTTP headers: name to pattern.'),
+    query: z.record(z.string().min(1), PATTERN).optional().describe('HTTP query parameters: name to pattern.'),
+    body: z
+      .record(z.string().min(1), PATTERN)
+      .optional()
+      .describe('Fields of a JSON or form body: dotted path to pattern; `*` is every item. Bodies up to 1 MiB.'),
+    graphql: z
+      .string()
+      .regex(/^(query|mutation|subscription|unknown)(\|(query|mutation|subscription|unknown))*$/, {
+        error: 'query, mutation, subscription or unknown; | separates alternatives',
+      })
+      .optional()
+      .describe('The GraphQL operation asked for; batches, persisted and unparsable queries are unknown.'),
+    jsonrpc: PATTERN.optional().describe('JSON-RPC and MCP method; of a batch, every one for a rule that lets pass.'),
+    aws: PATTERN.optional().describe(
+      'AWS action, from X-Amz-Target or Action=: GetItem, or DynamoDB_20120810.GetItem.',
+    ),
   })
   .refine((value) => Object.keys(value).length > 0, 'match needs at least one field')
 
@@ -28,14 +65,21 @@ const rule = z
   .strictObject({
     name: NAME,
     match,
-    effect: z.enum(['read', 'write']).optional().describe('Corrects what the call was classified as.'),
+    effect: z.enum(['read', 'write', 'unknown']).optional().describe('Corrects what the call was classified as.'),
+    action: z.enum(ACTIONS).optional().describe('Corrects what the report says the call does.'),
     verdict: z.enum(['allow', 'block', 'forward', 'shadow', 'loopback']).optional(),
     respond: respond.optional(),
     onBlocked: z.enum(['simulate', 'throw']).optional(),
     owner: z.string().min(1).optional(),
     reason: z.string().min(1).optional(),
     expires: z
-      .union([z.string().regex(/^\d{4}-\d{2}-\d{2}$/, 'a date, yyyy-mm-dd'), z.date()])
+      .union([
+        z
+          .string()
+          .regex(/^\d{4}-\d{2}-\d{2}$/, { error: 'a date, yyyy-mm-dd', abort: true })
+          .refine(isDay, 'there is no such day'),
+        z.date(),
+      ])
       .transform((value) => (typeof value === 'string' ? value : value.toISOString().slice(0, 10)))
       .optional(),
   })
@@ -44,13 +88,21 @@ const rule = z
     if (
       value.verdict === undefined &&
       value.effect === undefined &&
+      value.action === undefined &&
       value.respond === undefined &&
       value.onBlocked === undefined
     ) {
-      say('a rule needs one of verdict, effect, respond, onBlocked')
+      say('a rule needs one of verdict, effect, respond, onBlocked, action')
     }
-    if (value.match.system === 'http' && value.match.host === undefined) {
+    if (
+      value.match.host === undefined &&
+      reachesHttp(value.match, value.effect === 'read' || value.verdict === 'allow')
+    ) {
       say('host is required for http rules', ['match', 'host'])
+    }
+    const inside = REQUEST_FIELDS.find((field) => value.match[field] !== undefined)
+    if (inside !== undefined && value.match.system !== undefined && value.match.system !== 'http') {
+      say(`${inside} looks into HTTP requests: system must be http`, ['match', inside])
     }
     if (value.verdict === 'allow' && value.effect !== 'read') {
       for (const field of ['owner', 'reason', 'expires'] as const) {
@@ -63,6 +115,21 @@ const rule = z
       say('json and text exclude each other', ['respond', 'text'])
     }
   })
+
+/** A day that exists: the limit of a rule that ends on the 31st of February would never come. */
+function isDay(text: string): boolean {
+  const time = Date.parse(`${text}T00:00:00Z`)
+  return !Number.isNaN(time) && new Date(time).toISOString().startsWith(text)
+}
+
+/** True when a rule is about HTTP calls, or would let them through along with others. */
+function reachesHttp(fields: z.output<typeof match>, loosens: boolean): boolean {
+  const { system, method, path } = fields
+  if (system === 'http' || REQUEST_FIELDS.some((field) => fields[field] !== undefined)) return true
+  if (system !== undefined && !compilePattern(system, '\0')('http')) return false
+  const elsewhere = fields.relation ?? fields.operation ?? fields.destination ?? fields.command
+  return elsewhere === undefined && (loosens || method !== undefined || path !== undefined)
+}
 
 /** The policy file, version 1. Published as `drytrace/policy.schema.json`. */
 export const policySchema = z.strictObject({

@@ -47,11 +47,8 @@ export function attachToForeignTelemetry(onMetrics: () => void): Attachment {
   const globals = globalThis as { [API_KEY]?: ApiGlobal }
   const trap = (api: ApiGlobal): ApiGlobal => trapApi(api, state, onMetrics)
   const existing = globals[API_KEY]
-  if (existing !== undefined) {
-    trap(existing)
-    return state
-  }
-  let current: ApiGlobal | undefined
+  // Assigned anew at every registration, also of one that follows a `disable()`, which deletes what was registered.
+  let current = existing === undefined ? undefined : trap(existing)
   Object.defineProperty(globals, API_KEY, {
     configurable: true,
     enumerable: false,
@@ -83,16 +80,22 @@ function trapApi(api: ApiGlobal, state: State, onMetrics: () => void): ApiGlobal
   return api
 }
 
+const watching = new WeakSet<object>()
+
 function watch(api: ApiGlobal, key: keyof ApiGlobal, wrap: (value: object) => unknown): void {
+  const before = Object.getOwnPropertyDescriptor(api, key)?.set
+  if (before !== undefined && watching.has(before)) return
   let current: unknown
   const had = api[key]
+  const set = (value: unknown): void => {
+    current = typeof value === 'object' && value !== null ? wrap(value) : value
+  }
+  watching.add(set)
   Object.defineProperty(api, key, {
     configurable: true,
     enumerable: true,
     get: () => current,
-    set: (value: unknown) => {
-      current = typeof value === 'object' && value !== null ? wrap(value) : value
-    },
+    set,
   })
   if (had !== undefined) api[key] = had
 }

@@ -1,4 +1,5 @@
 import http from 'node:http'
+import net from 'node:net'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { type HttpWorld, startHttpWorld } from '../support/http-world.js'
 import { readEffects } from '../support/journal.js'
@@ -60,6 +61,45 @@ describe('live and dry requests over one keep-alive socket', () => {
     expect([...peer.log].sort()).toEqual(expected.sort())
     // Each effect on record with the run of its own request.
     for (const { runId, target } of effects) expect(target).toContain(`/dry-${runId.slice('run-'.length)}/`)
+  })
+})
+
+describe('live and dry requests pipelined in one packet', () => {
+  it('leak no dry write and swallow no live one', async () => {
+    peer.log.length = 0
+    const indexes = Array.from({ length: 60 }, (_, index) => index)
+    const isDry = (index: number) => index % 3 === 1
+    // The parser hands them all out in one go: what is left of one request's context would be the next one's.
+    const text = indexes
+      .map((index) => {
+        const carried = isDry(index) ? `x-dry-run: 1:piped-${index}\r\n` : ''
+        const last = index === indexes.length - 1 ? 'connection: close\r\n' : ''
+        return `GET / HTTP/1.1\r\nhost: a\r\nx-tag: piped-${index}\r\n${carried}${last}\r\n`
+      })
+      .join('')
+    const answered = await new Promise<string>((resolve, reject) => {
+      let received = ''
+      const socket = net.connect(service.port, '127.0.0.1', () => socket.write(text))
+      socket.setEncoding('utf8').on('data', (chunk: string) => {
+        received += chunk
+      })
+      socket.on('error', reject).on('close', () => resolve(received))
+    })
+    expect([...answered.matchAll(/"dry":(true|false)/g)].map(([, dry]) => dry === 'true')).toEqual(indexes.map(isDry))
+
+    const expected = indexes
+      .filter((index) => !isDry(index))
+      .flatMap((index) => PLACES.map((place) => `POST /piped-${index}/${place} {}`))
+    await vi.waitFor(() => expect(peer.log.length).toBeGreaterThanOrEqual(expected.length), { timeout: 20_000 })
+    await vi.waitFor(
+      () => {
+        const mine = readEffects(service.journal).filter(({ runId }) => runId.startsWith('piped-'))
+        expect(mine).toHaveLength(indexes.filter(isDry).length * PLACES.length)
+        for (const { runId, target } of mine) expect(target).toContain(`/${runId}/`)
+      },
+      { timeout: 20_000 },
+    )
+    expect([...peer.log].sort()).toEqual(expected.sort())
   })
 })
 

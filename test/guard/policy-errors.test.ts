@@ -90,7 +90,11 @@ const ROWS: readonly Row[] = [
     text: rule('{name: a, match: {}, verdict: block}'),
     problems: [[3, 'match needs at least one field']],
   },
-  { name: 'a rule without a name', text: rule('{match: {system: pg}, verdict: block}'), problems: [[3, 'rule number 1: rules.0.name: ']] },
+  {
+    name: 'a rule without a name',
+    text: rule('{match: {system: pg}, verdict: block}'),
+    problems: [[3, 'rule number 1: rules.0.name: ']],
+  },
   {
     name: 'a name twice',
     text: 'version: 1\nrules:\n  - {name: a, match: {system: pg}, verdict: block}\n  - {name: a, match: {system: smtp}, verdict: block}\n',
@@ -106,7 +110,11 @@ const ROWS: readonly Row[] = [
     text: rule('{name: a, match: {system: http, host: x}, verdict: allow, effect: read, respond: {status: 200}}'),
     problems: [[3, 'allow and respond exclude each other']],
   },
-  { name: 'a built-in rule that does not exist', text: 'version: 1\ndisable: [llm.nobody]\n', problems: [[2, 'llm.nobody']] },
+  {
+    name: 'a built-in rule that does not exist',
+    text: 'version: 1\ndisable: [llm.nobody]\n',
+    problems: [[2, 'llm.nobody']],
+  },
 ]
 
 // As built: the parser is loaded when it is needed, by its place beside the module that asks for it.
@@ -119,12 +127,17 @@ describe('an invalid policy', () => {
     const found = error.details['problems'] as string[]
     expect(error.message).toBe(found.join('\n'))
     expect(found).toEqual(
-      problems.map(([line, words]) => expect.stringMatching(new RegExp(`^/etc/policy\\.yaml:${line}: .*${quote(words)}`))),
+      problems.map(([line, words]) =>
+        expect.stringMatching(new RegExp(`^/etc/policy\\.yaml:${line}: .*${quote(words)}`)),
+      ),
     )
   })
 
   it('is refused as JSON too, with its line', () => {
-    const file = path.join(scratchTree({ 'policy.json': '{\n  "version": 1,\n  "budget": {\n    "writes": -1\n  }\n}' }), 'policy.json')
+    const file = path.join(
+      scratchTree({ 'policy.json': '{\n  "version": 1,\n  "budget": {\n    "writes": -1\n  }\n}' }),
+      'policy.json',
+    )
     expect(caught(() => loadPolicy(file)).message).toMatch(/policy\.json:4: budget\.writes: /)
   })
 

@@ -22,15 +22,23 @@ describe('without rules', () => {
   it('reads pass, writes and what cannot be told apart from one are blocked', () => {
     expect(policy.decide(http('x', 'GET'))).toMatchObject({ verdict: 'allow', rule: 'default.read' })
     expect(policy.decide(http('x'))).toMatchObject({ verdict: 'block', rule: 'default.write', onBlocked: 'simulate' })
-    expect(policy.decide({ ...http('x'), kind: 'unknown' })).toMatchObject({ verdict: 'block', rule: 'default.unknown' })
-    expect(policy.decide({ system: 'net', kind: 'unknown', match: {} })).toMatchObject({ verdict: 'block', rule: 'fence' })
+    expect(policy.decide({ ...http('x'), kind: 'unknown' })).toMatchObject({
+      verdict: 'block',
+      rule: 'default.unknown',
+    })
+    expect(policy.decide({ system: 'net', kind: 'unknown', match: {} })).toMatchObject({
+      verdict: 'block',
+      rule: 'fence',
+    })
   })
 
   it('model inference passes by a built-in rule that can be switched off', () => {
     const call = http('api.openai.com', 'POST', '/v1/responses')
     expect(policy.decide(call)).toMatchObject({ kind: 'read', verdict: 'allow', rule: 'builtin.llm.openai.responses' })
     expect(policy.decide(http('api.openai.com', 'POST', '/v1/files'))).toMatchObject({ verdict: 'block' })
-    expect(policy.decide(http('api.openai.com.evil.example', 'POST', '/v1/responses'))).toMatchObject({ verdict: 'block' })
+    expect(policy.decide(http('api.openai.com.evil.example', 'POST', '/v1/responses'))).toMatchObject({
+      verdict: 'block',
+    })
     const without = parsePolicy('version: 1\ndisable: [llm.openai.responses]', 'policy.yaml')
     expect(without.decide(call)).toMatchObject({ verdict: 'block', rule: 'default.write' })
   })
@@ -44,9 +52,16 @@ describe('rules', () => {
   - {name: three, match: {system: http, host: a.example}, verdict: block}
   - {name: no-llm, match: {system: http, host: api.openai.com}, verdict: block}
 `)
-    expect(policy.decide(http('a.example', 'POST', '/special'))).toMatchObject({ rule: 'one', verdict: 'block', onBlocked: 'throw' })
+    expect(policy.decide(http('a.example', 'POST', '/special'))).toMatchObject({
+      rule: 'one',
+      verdict: 'block',
+      onBlocked: 'throw',
+    })
     expect(policy.decide(http('a.example'))).toMatchObject({ rule: 'two', verdict: 'allow', kind: 'read' })
-    expect(policy.decide(http('api.openai.com', 'POST', '/v1/responses'))).toMatchObject({ rule: 'no-llm', verdict: 'block' })
+    expect(policy.decide(http('api.openai.com', 'POST', '/v1/responses'))).toMatchObject({
+      rule: 'no-llm',
+      verdict: 'block',
+    })
   })
 
   it('an allow rule holds to the end of its last day, then falls through to the next', () => {
@@ -75,18 +90,23 @@ describe('rules', () => {
   })
 
   it('a read can be made a write, and then is blocked', () => {
-    const policy = policyOf('  - {name: export, match: {system: http, host: crm.example, path: /export/**}, effect: write}')
+    const policy = policyOf(
+      '  - {name: export, match: {system: http, host: crm.example, path: /export/**}, effect: write}',
+    )
     expect(policy.decide(http('crm.example', 'GET', '/export/a/b'))).toMatchObject({ kind: 'write', verdict: 'block' })
     expect(policy.decide(http('crm.example', 'GET', '/other'))).toMatchObject({ verdict: 'allow' })
   })
 
-  it.each(['forward', 'shadow'])('%s needs a peer that proved it runs dry: blocked until then, reads pass', (verdict) => {
-    const policy = policyOf(`  - {name: internal, match: {system: http, host: "*.internal"}, verdict: ${verdict}}`)
-    expect(policy.decide(http('a.internal'))).toMatchObject({ verdict: 'block', rule: 'internal' })
-    expect(policy.decide(http('a.internal', 'GET'))).toMatchObject({ verdict: 'allow' })
-    expect(policy.forwards('a.internal')).toBe(verdict === 'forward')
-    expect(policy.forwards('a.elsewhere')).toBe(false)
-  })
+  it.each(['forward', 'shadow'])(
+    '%s needs a peer that proved it runs dry: blocked until then, reads pass',
+    (verdict) => {
+      const policy = policyOf(`  - {name: internal, match: {system: http, host: "*.internal"}, verdict: ${verdict}}`)
+      expect(policy.decide(http('a.internal'))).toMatchObject({ verdict: 'block', rule: 'internal' })
+      expect(policy.decide(http('a.internal', 'GET'))).toMatchObject({ verdict: 'allow' })
+      expect(policy.forwards('a.internal')).toBe(verdict === 'forward')
+      expect(policy.forwards('a.elsewhere')).toBe(false)
+    },
+  )
 
   it('a rule with no action in it matches an effect without one; a rule with one does not', () => {
     const policy = policyOf('  - {name: ddl, match: {system: postgresql, action: ddl}, onBlocked: throw}')
@@ -137,7 +157,11 @@ describe('patterns', () => {
     ['{relation: "app.*"}', sql('app.views'), true],
     ['{relation: iews}', sql('app.views'), false],
     ['{destination: followups}', { system: 'pg-boss', kind: 'write', match: {} }, false],
-    ['{system: "pg*", destination: "follow*"}', { system: 'pg-boss', kind: 'write', match: { destination: 'followups' } }, true],
+    [
+      '{system: "pg*", destination: "follow*"}',
+      { system: 'pg-boss', kind: 'write', match: { destination: 'followups' } },
+      true,
+    ],
   ])('%s on %o', (match, query, matches) => {
     const policy = policyOf(`  - {name: it, match: ${match}, onBlocked: throw}`)
     expect(policy.decide(query).rule === 'it').toBe(matches)

@@ -69,7 +69,7 @@ describe('a copy of undici that no loader hook recognises', () => {
   it('closes the gate as long as a connection of its own is open', async () => {
     const { finished } = await run(warm)
     expect(finished.code).not.toBe(0)
-    expect(finished.stderr).toMatch(/DRY_GATE_CLOSED[^]*open connection to 127\.0\.0\.1:\d+ by bundled/)
+    expect(finished.stderr).toMatch(/DRY_GATE_CLOSED[\s\S]*open connection to 127\.0\.0\.1:\d+ by bundled/)
     expect(world.log).toEqual(['POST /warm '])
   })
 

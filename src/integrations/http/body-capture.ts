@@ -1,6 +1,7 @@
 import { Buffer } from 'node:buffer'
 import { createHash } from 'node:crypto'
 import type { Payload } from '../../journal/record.js'
+import { MAX_BODY } from '../../policy/http/request-facts.js'
 
 /** A request body, hashed whole and kept in part. */
 export interface CapturedBody {
@@ -8,12 +9,12 @@ export interface CapturedBody {
   readonly size: number
   readonly contentType: string | undefined
   readonly contentEncoding: string | undefined
-  /** The first bytes, up to the cap. */
+  /** The first bytes, up to the cap: a large upload is hashed and counted, never buffered. */
   readonly head: Buffer
 }
 
-/** Bytes of a body that are kept; a large upload is hashed and counted, never buffered. */
-const CAP = 64 * 1024
+/** Bytes that an excerpt is made of. */
+const MAX_EXCERPT = 64 * 1024
 
 export class BodyCapture {
   readonly #hash = createHash('sha256')
@@ -31,8 +32,8 @@ export class BodyCapture {
   add(chunk: Uint8Array): void {
     this.#hash.update(chunk)
     this.#size += chunk.byteLength
-    if (this.#kept >= CAP) return
-    const part = Buffer.from(chunk.subarray(0, CAP - this.#kept))
+    if (this.#kept >= MAX_BODY) return
+    const part = Buffer.from(chunk.subarray(0, MAX_BODY - this.#kept))
     this.#kept += part.length
     this.#chunks.push(part)
   }
@@ -60,7 +61,9 @@ export function payloadOf(body: CapturedBody): Payload | undefined {
   }
 }
 
-function excerptOf({ head, size, contentType = '', contentEncoding }: CapturedBody): unknown {
+function excerptOf(body: CapturedBody): unknown {
+  const { size, contentType = '', contentEncoding } = body
+  const head = body.head.subarray(0, MAX_EXCERPT)
   if (contentEncoding !== undefined && contentEncoding !== 'identity') return `[${size} bytes, ${contentEncoding}]`
   if (/^multipart\//i.test(contentType)) return summariseMultipart(head.toString('latin1'), size)
   const whole = head.length === size

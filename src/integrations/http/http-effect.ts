@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
 import type { Effect } from '../../guard/effect.js'
+import type { Guard } from '../../guard/guard.js'
 import type { Action, EffectKind } from '../../journal/record.js'
+import { suspicionOf } from '../../policy/packs/suspicious.js'
 import { ATTR_HTTP_METHOD, ATTR_SERVER_ADDRESS, ATTR_SERVER_PORT, ATTR_URL_FULL } from '../../semconv.js'
 
 /** One outgoing request, whichever client makes it. */
@@ -13,6 +15,10 @@ export interface HttpCall {
   readonly path: string
   /** A protocol upgrade, WebSocket mostly. */
   readonly upgrade: boolean
+  /** By lower-case name, as far as they are set; absent where the client cannot show them. */
+  readonly headers?: Readonly<Record<string, string>>
+  /** False while the caller may still set headers. */
+  readonly headersFinal?: boolean
 }
 
 /** Safe by definition (RFC 9110 9.2.1, RFC 4918, QUERY); rules correct what a service makes of it. */
@@ -23,7 +29,8 @@ const ACTIONS: Readonly<Record<string, Action>> = { POST: 'create', PUT: 'upsert
 /** Goes by the method; the policy's rules and the built-in packs know better where it lies. */
 export function classifyHttp(call: HttpCall): Effect {
   const method = call.method.toUpperCase()
-  const path = call.path.split(/[?#]/, 1)[0] ?? '/'
+  const [path = '/', search = ''] = splitPath(call.path)
+  const shown = withoutSecrets(call.host, path)
   const authority = isDefaultPort(call) ? call.host : `${call.host}:${call.port}`
   const kind: EffectKind = call.upgrade ? 'write' : SAFE.has(method) ? 'read' : method in ACTIONS ? 'write' : 'unknown'
   const action = call.upgrade ? 'execute' : (ACTIONS[method] ?? 'execute')
@@ -31,21 +38,56 @@ export function classifyHttp(call: HttpCall): Effect {
     system: 'http',
     kind,
     ...(kind === 'read' ? {} : { action }),
-    target: `${authority}${path}`,
-    summary: `${call.upgrade ? 'upgrade' : method} ${authority}${path}`,
+    target: `${authority}${shown}`,
+    summary: `${call.upgrade ? 'upgrade' : method} ${authority}${shown}`,
     fingerprint: createHash('sha256')
-      .update(`${method} ${authority}${templateOf(path)}`)
+      .update(`${method} ${authority}${templateOf(shown)}`)
       .digest('hex')
       .slice(0, 16),
     match: { host: call.host, port: String(call.port), method, path },
+    ...(call.headers === undefined
+      ? {}
+      : {
+          request: {
+            headers: call.headers,
+            headersFinal: call.headersFinal === true,
+            query: new URLSearchParams(search),
+          },
+        }),
     attributes: {
       [ATTR_HTTP_METHOD]: method,
       // The query may hold keys and addresses.
-      [ATTR_URL_FULL]: `${call.protocol}//${authority}${path}`,
+      [ATTR_URL_FULL]: `${call.protocol}//${authority}${shown}`,
       [ATTR_SERVER_ADDRESS]: call.host,
       [ATTR_SERVER_PORT]: call.port,
     },
   }
+}
+
+/** Path and query; a fragment is nobody's. */
+export function splitPath(path: string): [path: string, search: string] {
+  const [whole = ''] = path.split('#', 1)
+  const at = whole.indexOf('?')
+  return at < 0 ? [whole, ''] : [whole.slice(0, at), whole.slice(at + 1)]
+}
+
+/** What the report says of a read that may be a write; undefined for most. */
+export function suspicion(call: HttpCall, guard: Pick<Guard, 'enabled'>): string | undefined {
+  const [path, search] = splitPath(call.path)
+  return suspicionOf({ host: call.host, path, query: new URLSearchParams(search) }, guard.enabled)
+}
+
+/** Services whose paths are credentials: whoever knows one may send. */
+const SECRET_PATHS: readonly (readonly [host: RegExp, path: RegExp, shown: string])[] = [
+  [/^hooks\.slack\.com$/i, /^(\/[^/]+\/[^/]+\/[^/]+)\/.*$/, '$1/[redacted]'],
+  [/^api\.telegram\.org$/i, /^\/((?:file\/)?bot)[^/]+/, '/$1[redacted]'],
+  [/(^|\.)discord(app)?\.com$/i, /^(\/api(?:\/v\d+)?\/webhooks\/[^/]+)\/[^/]+/, '$1/[redacted]'],
+  [/(^|\.)webhook\.office\.com$/i, /^(\/[^/]+)\/.*$/, '$1/[redacted]'],
+]
+
+function withoutSecrets(host: string, path: string): string {
+  const secret = SECRET_PATHS.find(([hosts]) => hosts.test(host))
+  return secret === undefined ? path : path.replace(secret[1], secret[2])
 }
 
 function isDefaultPort({ protocol, port }: HttpCall): boolean {

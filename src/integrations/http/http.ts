@@ -8,9 +8,10 @@ import { DryTraceError } from '../../errors.js'
 import type { Decision, Guard, Hook } from '../../guard/guard.js'
 import type { Integration } from '../integration.js'
 import { type AgentOptions, injectView, type RequestInternals } from './agent-view.js'
-import { classifyHttp, type HttpCall } from './http-effect.js'
+import { heldHeaders, relay } from './held-request.js'
+import { classifyHttp, type HttpCall, suspicion } from './http-effect.js'
 import { tapRequest } from './model-call.js'
-import { answerBlocked } from './responder.js'
+import { answerBlocked, isRefusedByPolicy, type SendHeld } from './responder.js'
 import { SimulatedSocket, SimulatedTlsSocket } from './simulated-socket.js'
 import { isTelemetryExport } from './telemetry-export.js'
 
@@ -46,9 +47,31 @@ function armHttp(guard: Guard): void {
     const decision = guard.decide(run, HOOK, () => classifyHttp(call))
     decided.set(request, decision)
     if (decision.verdict === 'allow') return allow(guard, decision, request, call, proceed)
-    if (decision.error !== undefined || call.method === 'CONNECT')
+    if (call.method === 'CONNECT' || (decision.error !== undefined && !isRefusedByPolicy(decision)))
       return request.onSocket(null, refusal(guard, decision))
-    simulate(guard, decision, request, call, options)
+    const send = decision.deferred === true ? holdOn(request, options, call) : undefined
+    simulate(guard, decision, request, call, options, send)
+  }
+
+  // Before ours and nobody else's: a held request is sent once, and its caller's instrumentation has its span already.
+  const { ClientRequest } = http
+  const holdOn = (held: RequestInternals, options: AgentOptions, call: HttpCall): SendHeld => {
+    const caller = AsyncLocalStorage.snapshot()
+    return (decision, exchange, signal) =>
+      caller(() => {
+        const { auth: _, signal: __, timeout: ___, ...same } = options
+        const { method, path } = exchange
+        const copy = { ...same, method, path, headers: heldHeaders(exchange), setHost: false, agent: held.agent }
+        const args = injectView(
+          [copy],
+          () => http.globalAgent as never,
+          (request, _options, proceed) => {
+            decided.set(request, decision)
+            allow(guard, decision, request, call, proceed)
+          },
+        )
+        return relay(Reflect.construct(ClientRequest, args) as http.ClientRequest, exchange, signal)
+      })
   }
 
   for (const [module, agent] of [
@@ -64,8 +87,9 @@ function armHttp(guard: Guard): void {
 }
 
 function allow(guard: Guard, decision: Decision, request: RequestInternals, call: HttpCall, proceed: () => void): void {
+  const note = decision.rule === 'default.read' ? suspicion(call, guard) : undefined
   try {
-    guard.record(decision)
+    guard.record(decision, note === undefined ? {} : { note })
   } catch (error) {
     return request.onSocket(null, error as Error)
   }
@@ -90,8 +114,9 @@ function simulate(
   request: RequestInternals,
   call: HttpCall,
   options: AgentOptions,
+  send: SendHeld | undefined,
 ): void {
-  const { respond, closed } = answerBlocked(guard, () => decision)
+  const { respond, closed } = answerBlocked(guard, () => decision, send)
   const endpoint = { host: call.host, ...(options.servername ? { servername: options.servername } : {}) }
   const socket = call.protocol === 'https:' ? new SimulatedTlsSocket(endpoint, respond) : new SimulatedSocket(respond)
   socket.once('close', closed)
@@ -187,6 +212,7 @@ function failUnseen(guard: Guard, decided: WeakMap<object, Decision | 'exempt'>)
 function callOf(request: RequestInternals, options: AgentOptions): HttpCall {
   const protocol = request.protocol === 'https:' ? 'https:' : 'http:'
   const host = options.socketPath ?? request.host
+  const headers = headersSoFar(request)
   return {
     protocol,
     host,
@@ -194,8 +220,25 @@ function callOf(request: RequestInternals, options: AgentOptions): HttpCall {
     method: request.method,
     path: request.path,
     // Headers given as an array are already serialised: getHeader does not see them.
-    upgrade: request.getHeader('upgrade') !== undefined || /\r\nupgrade:/i.test(request._header ?? ''),
+    upgrade: headers['upgrade'] !== undefined,
+    headers,
+    headersFinal: Boolean(request._header),
   }
+}
+
+/** Headers given as an array are already serialised: getHeaders does not see them. */
+function headersSoFar(request: RequestInternals): Record<string, string> {
+  if (request._header) {
+    const lines = request._header.split('\r\n').slice(1)
+    return Object.fromEntries(
+      lines.flatMap((line) => {
+        const at = line.indexOf(':')
+        return at < 0 ? [] : [[line.slice(0, at).toLowerCase(), line.slice(at + 1).trim()]]
+      }),
+    )
+  }
+  const given = Object.entries(request.getHeaders())
+  return Object.fromEntries(given.map(([name, value]) => [name.toLowerCase(), String(value)]))
 }
 
 /** Headers of a request that is not flushed yet; those given as an array are out of reach and hold no carriers of ours. */

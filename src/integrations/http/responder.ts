@@ -1,10 +1,14 @@
+import { DryTraceError } from '../../errors.js'
+import type { EffectDetail } from '../../guard/effect.js'
 import type { Decision, Guard } from '../../guard/guard.js'
-import { HEADER_FLAG } from '../../semconv.js'
-import { payloadOf } from './body-capture.js'
+import { MAX_BODY, readBody } from '../../policy/http/request-facts.js'
+import { ATTR_MAIL_RECIPIENT_COUNT, HEADER_FLAG } from '../../semconv.js'
+import { type CapturedBody, payloadOf } from './body-capture.js'
+import { recipientsOf, simulateHttp } from './simulate.js'
 import type { Exchange, Responder, SimulatedResponse } from './wire-peer.js'
 
-/** Told apart from every real answer; SDKs ignore it. */
-const MARK = { [HEADER_FLAG]: 'blocked' }
+/** Sends a held request after all, and streams its answer. The effect is already on record. */
+export type SendHeld = (decision: Decision, exchange: Exchange, signal: AbortSignal) => Promise<SimulatedResponse>
 
 export interface BlockedRequest {
   readonly respond: Responder
@@ -13,103 +17,93 @@ export interface BlockedRequest {
 }
 
 /**
- * Answers one blocked request: the effect goes on record as soon as the
- * request is whole, and only then does the caller get its answer.
+ * Answers one request that is not sent, or not yet: the effect goes on record
+ * as soon as the request is whole, and only then does the caller get its
+ * answer. A deferred one is decided then, and sent if the ruling lets it pass.
  *
  * @param current the decision at the time of the answer; undici's span is known only after the dispatch
+ * @param send absent where a held request cannot be sent; it is blocked then
  */
-export function answerBlocked(guard: Guard, current: () => Decision): BlockedRequest {
+export function answerBlocked(guard: Guard, current: () => Decision, send?: SendHeld): BlockedRequest {
+  let settled: Decision | undefined
+  const abort = new AbortController()
   return {
-    respond(exchange) {
-      const decision = current()
-      const syntheticIds: string[] = []
-      const { response, fidelity } = simulateHttp(guard, decision, exchange, syntheticIds)
-      const payload = payloadOf(exchange.body)
-      guard.record(decision, {
-        preview: { method: 'synthesized', rows: exchange.upgrade ? 0 : 1, diff: [] },
-        ...(payload === undefined ? {} : { payload }),
-        fidelity,
-        syntheticIds,
-      })
-      return response
+    async respond(exchange) {
+      const held = current()
+      const { headers, body } = exchange
+      const ruled = held.deferred === true ? guard.settle(held, { headers, body: bodyOf(body) }) : held
+      const decision = send === undefined && ruled.verdict === 'allow' ? unsendable(ruled) : ruled
+      settled = decision
+      if (decision.verdict === 'allow' && send !== undefined) {
+        guard.record(decision, { note: 'held until its body was whole, then sent' })
+        return await send(decision, exchange, abort.signal)
+      }
+      if (decision.error !== undefined && !isRefusedByPolicy(decision)) {
+        guard.record(decision)
+        throw decision.error
+      }
+      return block(guard, decision, exchange)
     },
     closed() {
+      abort.abort()
+      const decision = settled ?? current()
       try {
         // A second record of one decision is the first.
-        guard.record(current(), { note: 'the caller gave up before the request was whole' })
+        guard.record(decision, { note: 'the caller gave up before the request was whole' })
       } catch (error) {
-        guard.fail(current(), error)
+        guard.fail(decision, error)
       }
     },
   }
 }
 
-interface Simulation {
-  readonly response: SimulatedResponse
-  readonly fidelity: 'plausible' | 'empty'
+/** `onBlocked: throw`: a final answer, because a socket error makes SDKs try again. */
+export function isRefusedByPolicy({ verdict, error }: Decision): boolean {
+  return verdict === 'block' && error instanceof DryTraceError && error.code === 'DRY_BLOCKED'
 }
 
-/** A rule's answer, else the one most SDKs take as success: 200 with an empty JSON object (33 of 40 measured). */
-export function simulateHttp(guard: Guard, decision: Decision, exchange: Exchange, ids: string[]): Simulation {
-  if (exchange.upgrade) {
-    const websocket = /websocket/i.test(exchange.headers['upgrade'] ?? '')
-    return { response: { status: websocket ? 101 : 426, headers: MARK }, fidelity: 'empty' }
-  }
-  const { respond } = decision
-  if (respond === undefined) {
-    return {
-      response: { status: 200, headers: { 'content-type': 'application/json', ...MARK }, body: '{}' },
-      fidelity: 'empty',
-    }
-  }
-  const fill = (value: unknown): unknown => template(value, () => newId(guard, decision, ids), exchange)
-  const json = respond.json === undefined ? undefined : JSON.stringify(fill(respond.json))
-  const type =
-    json !== undefined ? 'application/json' : respond.text !== undefined ? 'text/plain; charset=utf-8' : undefined
-  const body = json ?? (respond.text === undefined ? undefined : String(fill(respond.text)))
+function block(guard: Guard, decision: Decision, exchange: Exchange): SimulatedResponse {
+  const syntheticIds: string[] = []
+  const refused = isRefusedByPolicy(decision)
+  const { response, fidelity } = refused
+    ? { response: refusalOf(decision), fidelity: undefined }
+    : simulateHttp(guard, decision, exchange, syntheticIds)
+  guard.record(decision, {
+    preview: { method: 'synthesized', rows: exchange.upgrade ? 0 : 1, diff: [] },
+    ...sent(decision, exchange),
+    ...(fidelity === undefined ? {} : { fidelity }),
+    syntheticIds,
+  })
+  return response
+}
+
+function unsendable(decision: Decision): Decision {
+  return { ...decision, verdict: 'block', reason: `${decision.reason}; but this client cannot hold a request` }
+}
+
+/** The payload, and whom it would have reached. */
+function sent(decision: Decision, exchange: Exchange): EffectDetail {
+  const payload = payloadOf(exchange.body)
+  const recipients = recipientsOf(decision, exchange)
+  if (recipients.length === 0) return payload === undefined ? {} : { payload }
+  const excerpt = { recipients, ...(payload?.excerpt === undefined ? {} : { body: payload.excerpt }) }
   return {
-    response: {
-      status: respond.status ?? 200,
-      headers: { ...(type === undefined ? {} : { 'content-type': type }), ...respond.headers, ...MARK },
-      ...(body === undefined ? {} : { body }),
-    },
-    fidelity: 'plausible',
+    payload: { digest: exchange.body.digest, size: exchange.body.size, ...payload, excerpt },
+    attributes: { [ATTR_MAIL_RECIPIENT_COUNT]: recipients.length },
   }
 }
 
-function newId(guard: Guard, decision: Decision, ids: string[]): string {
-  const id = guard.syntheticId(decision.run, 'string')
-  ids.push(id)
-  return id
+/** Of all statuses the one that every client measured takes as final, but Slack's, which tries again whatever is not 200. */
+function refusalOf({ error, rule, effect }: Decision): SimulatedResponse {
+  const { code, message } = error as DryTraceError
+  return {
+    status: 451,
+    headers: { 'content-type': 'application/json', [HEADER_FLAG]: 'blocked' },
+    body: JSON.stringify({ error: { code, message, rule, target: effect.target } }),
+  }
 }
 
-const PLACEHOLDER = /\{\{\s*([\w.]+)\s*\}\}/g
-
-/**
- * `{{syntheticId}}`, `{{now}}`, `{{request.<field>}}` (a top-level field of the
- * JSON body). A string that is one placeholder takes the value's own type.
- */
-function template(value: unknown, id: () => string, exchange: Exchange): unknown {
-  if (typeof value === 'string') {
-    const whole = /^\{\{\s*([\w.]+)\s*\}\}$/.exec(value)?.[1]
-    if (whole !== undefined) return lookup(whole, id, exchange)
-    return value.replace(PLACEHOLDER, (_, name: string) => String(lookup(name, id, exchange) ?? ''))
-  }
-  if (Array.isArray(value)) return value.map((item) => template(item, id, exchange))
-  if (typeof value === 'object' && value !== null) {
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, template(item, id, exchange)]))
-  }
-  return value
-}
-
-function lookup(name: string, id: () => string, exchange: Exchange): unknown {
-  if (name === 'syntheticId') return id()
-  if (name === 'now') return new Date().toISOString()
-  if (!name.startsWith('request.')) return undefined
-  try {
-    const body = JSON.parse(exchange.body.head.toString('utf8')) as Record<string, unknown>
-    return body[name.slice('request.'.length)] ?? null
-  } catch {
-    return null
-  }
+function bodyOf(body: CapturedBody) {
+  if (body.size > Math.min(body.head.length, MAX_BODY)) return null
+  return readBody(body.head, body.contentType, body.contentEncoding)
 }

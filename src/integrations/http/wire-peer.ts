@@ -15,7 +15,10 @@ export interface Exchange {
 /** What the caller gets to see. A body that is an async iterable is streamed, with backpressure. */
 export interface SimulatedResponse {
   readonly status: number
-  readonly headers?: Readonly<Record<string, string>>
+  /** Several values of one name are several lines. */
+  readonly headers?: Readonly<Record<string, string | string[]>>
+  /** The reason phrase; the registered one when left out. */
+  readonly reason?: string
   readonly body?: string | Uint8Array | AsyncIterable<string | Uint8Array>
   readonly trailers?: Readonly<Record<string, string>>
 }
@@ -181,7 +184,7 @@ export class WirePeer {
   }
 
   async #write(exchange: Exchange, response: SimulatedResponse): Promise<void> {
-    const headers: Record<string, string> = {}
+    const headers: Record<string, string | string[]> = {}
     for (const [name, value] of Object.entries(response.headers ?? {})) headers[name.toLowerCase()] = value
     const bodiless = exchange.method === 'HEAD' || response.status === 204 || response.status === 304
     const close = /\bclose\b/i.test(`${exchange.headers['connection'] ?? ''} ${headers['connection'] ?? ''}`)
@@ -190,15 +193,26 @@ export class WirePeer {
     const { body } = response
     const streamed = isStream(body) ? body : undefined
     const bytes = typeof body === 'string' || body instanceof Uint8Array ? Buffer.from(body as string) : EMPTY
-    const chunked = !bodiless && (streamed !== undefined || response.trailers !== undefined)
+    // A relayed answer says itself how long it is.
+    const sized = streamed !== undefined && headers['content-length'] !== undefined
+    const chunked = !bodiless && !sized && (streamed !== undefined || response.trailers !== undefined)
     if (chunked) {
       headers['transfer-encoding'] = 'chunked'
       if (response.trailers !== undefined) headers['trailer'] = Object.keys(response.trailers).join(', ')
-    } else if (!bodiless) headers['content-length'] ??= String(bytes.length)
-    this.#socket.send(head(response.status, headers))
+    } else if (!bodiless && !sized) headers['content-length'] ??= String(bytes.length)
+    this.#socket.send(head(response.status, headers, response.reason))
     if (chunked) await this.#writeChunks(streamed ?? [bytes], response.trailers ?? {})
+    else if (!bodiless && sized && streamed !== undefined) await this.#writePlain(streamed)
     else if (!bodiless && bytes.length > 0) this.#socket.send(bytes)
     if (close) this.#socket.send(null)
+  }
+
+  async #writePlain(chunks: AsyncIterable<string | Uint8Array>): Promise<void> {
+    for await (const chunk of chunks) {
+      if (this.#closed) return
+      this.#socket.send(Buffer.from(chunk as string))
+      await this.#socket.drained()
+    }
   }
 
   async #writeChunks(
@@ -238,7 +252,13 @@ function isStream(body: SimulatedResponse['body']): body is AsyncIterable<string
   return typeof body === 'object' && body !== null && Symbol.asyncIterator in body
 }
 
-function head(status: number, headers: Readonly<Record<string, string>>): Buffer {
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
-  return Buffer.from(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n`, 'latin1')
+function head(
+  status: number,
+  headers: Readonly<Record<string, string | string[]>>,
+  reason = STATUS_CODES[status] ?? '',
+): Buffer {
+  const lines = Object.entries(headers).flatMap(([name, value]) =>
+    (typeof value === 'string' ? [value] : value).map((each) => `${name}: ${each}\r\n`),
+  )
+  return Buffer.from(`HTTP/1.1 ${status} ${reason}\r\n${lines.join('')}\r\n`, 'latin1')
 }

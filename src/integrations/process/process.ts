@@ -86,13 +86,30 @@ function armChildProcess(guard: Guard): void {
       const call = syncCall(name, args)
       const { error, environment } = decideProcess(guard, run, call, call.env)
       if (error === undefined) return Reflect.apply(original, this, call.rebuild(environment))
-      if (name !== 'spawnSync') throw error
-      return { pid: 0, output: [null], stdout: null, stderr: null, status: null, signal: null, error }
+      // As where the program is missing.
+      const nothing = { status: null, signal: null, output: null, pid: 0, stdout: undefined, stderr: undefined }
+      if (name !== 'spawnSync') throw Object.assign(error, nothing)
+      return { error, ...nothing }
     }
     Object.defineProperties(wrapped, Object.getOwnPropertyDescriptors(original))
     ;(childProcess as Record<string, unknown>)[name] = wrapped
   }
+  armExecve(guard)
   syncBuiltinESMExports()
+}
+
+/** `process.execve` puts another program in the place of this one, with the same standing as a child. */
+function armExecve(guard: Guard): void {
+  const host = process as { execve?: (file: string, args?: readonly string[], env?: NodeJS.ProcessEnv) => never }
+  const { execve } = host
+  if (execve === undefined) return
+  host.execve = function (this: NodeJS.Process, file, args = [], env = process.env) {
+    const run = guard.run()
+    if (run === undefined) return Reflect.apply(execve, this, [file, args, env]) as never
+    const { error, environment } = decideProcess(guard, run, { file, args }, env)
+    if (error !== undefined) throw error
+    return Reflect.apply(execve, this, [file, args, environment]) as never
+  }
 }
 
 interface ProcessVerdict {

@@ -80,6 +80,11 @@ export function headerBag(options: DispatchOptions): HeaderBag {
   }
 }
 
+/** By lower-case name. */
+export function headersOf(headers: unknown): Record<string, string> {
+  return Object.fromEntries(pairsOf(headers).map(([name, value]) => [name.toLowerCase(), value]))
+}
+
 function pairsOf(headers: unknown): [string, string][] {
   if (typeof headers !== 'object' || headers === null) return []
   if (Array.isArray(headers)) {

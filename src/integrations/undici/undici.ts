@@ -1,15 +1,18 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { subscribe } from 'node:diagnostics_channel'
 import { carryFlag, withoutInjection } from '../../carriers/outgoing.js'
 import { DryTraceError } from '../../errors.js'
 import type { Decision, Guard, Hook } from '../../guard/guard.js'
 import { annotateLibrarySpan, expectLibrarySpan } from '../../guard/library-span.js'
 import { shared } from '../../run/store.js'
-import { classifyHttp, type HttpCall } from '../http/http-effect.js'
-import { answerBlocked } from '../http/responder.js'
+import { heldBody, heldHeaders } from '../http/held-request.js'
+import { classifyHttp, type HttpCall, suspicion } from '../http/http-effect.js'
+import { answerBlocked, isRefusedByPolicy, type SendHeld } from '../http/responder.js'
 import { SimulatedSocket, SimulatedTlsSocket } from '../http/simulated-socket.js'
 import { isTelemetryExport } from '../http/telemetry-export.js'
 import type { Integration } from '../integration.js'
-import { type DispatchOptions, type Handler, headerBag, inCallersContext, tapModelCall } from './dispatch.js'
+import { type DispatchOptions, type Handler, headerBag, headersOf, inCallersContext, tapModelCall } from './dispatch.js'
+import { collectAnswer } from './held-dispatch.js'
 
 /** The class every copy of undici exports; all of its clients share one base prototype. */
 type AgentClass = new (options: object) => Dispatcher
@@ -145,7 +148,8 @@ function decideDispatch(dispatch: Dispatch): boolean {
   const decision = guard.decide(run, hook, () => classifyHttp(call))
   try {
     if (decision.verdict === 'allow') return allow(dispatch, decision, call)
-    if (decision.error !== undefined || call.method === 'CONNECT') throw refusal(guard, decision)
+    if (call.method === 'CONNECT' || (decision.error !== undefined && !isRefusedByPolicy(decision)))
+      throw refusal(guard, decision)
     return simulate(dispatch, decision, call)
   } catch (error) {
     queueMicrotask(() => failHandler(handler, error as Error))
@@ -155,7 +159,8 @@ function decideDispatch(dispatch: Dispatch): boolean {
 
 function allow({ guard, options, handler, proceed }: Dispatch, decision: Decision, call: HttpCall): boolean {
   const tell = guard.forwards(call.host)
-  guard.record(decision)
+  const note = decision.rule === 'default.read' ? suspicion(call, guard) : undefined
+  guard.record(decision, note === undefined ? {} : { note })
   const copy = stamp(options, decision)
   carryFlag(headerBag(copy), decision.run, tell)
   // undici calls handlers from the socket's context, which is that of whoever opened the connection.
@@ -167,10 +172,15 @@ function allow({ guard, options, handler, proceed }: Dispatch, decision: Decisio
 }
 
 /** Genuine undici does everything on a throw-away agent of the same copy; only the socket is ours. */
-function simulate({ guard, Agent, options, handler }: Dispatch, decision: Decision, call: HttpCall): boolean {
+function simulate(dispatch: Dispatch, decision: Decision, call: HttpCall): boolean {
+  const { guard, Agent, options, handler } = dispatch
   const secure = call.protocol === 'https:'
   let mine = decision
-  const { respond, closed } = answerBlocked(guard, () => mine)
+  const { respond, closed } = answerBlocked(
+    guard,
+    () => mine,
+    decision.deferred === true ? holdOn(dispatch, call) : undefined,
+  )
   const agent = new Agent({
     pipelining: 1,
     connect(_: unknown, callback: (error: Error | null, socket: unknown) => void) {
@@ -190,6 +200,24 @@ function simulate({ guard, Agent, options, handler }: Dispatch, decision: Decisi
     return result
   } finally {
     agent.close().catch(ignore)
+  }
+}
+
+/** A held request goes through the caller's own dispatcher, with its proxy, certificates and limits. */
+function holdOn(dispatch: Dispatch, call: HttpCall): SendHeld {
+  const { options, handler: like } = dispatch
+  const caller = AsyncLocalStorage.snapshot()
+  return (decision, exchange, signal) => {
+    const { handler, answer } = collectAnswer(like, signal)
+    const headers = Object.entries(heldHeaders(exchange)).flat()
+    const held = { ...options, headers, body: exchange.body.size === 0 ? null : heldBody(exchange) }
+    inside += 1
+    try {
+      caller(() => allow({ ...dispatch, options: held, handler }, decision, call))
+    } finally {
+      inside -= 1
+    }
+    return answer
   }
 }
 
@@ -247,7 +275,7 @@ function callOf(dispatcher: Dispatcher, options: DispatchOptions): HttpCall | un
 
 function parseCall(
   origin: string,
-  { method, path, upgrade }: { method?: string; path?: string; upgrade?: unknown },
+  { method, path, upgrade, headers }: Pick<DispatchOptions, 'method' | 'path' | 'upgrade' | 'headers'>,
 ): HttpCall | undefined {
   const url = URL.parse(origin)
   if (url === null) return undefined
@@ -259,6 +287,8 @@ function parseCall(
     method: (method ?? 'GET').toUpperCase(),
     path: path ?? '/',
     upgrade: Boolean(upgrade),
+    headers: headersOf(headers),
+    headersFinal: true,
   }
 }
 
