@@ -81,7 +81,7 @@ export function createGuard(options: GuardOptions): Guard {
     }
   }
 
-  function rule(call: Pick<Decision, 'run' | 'hook' | 'effect' | 'context' | 'startedAt' | 'librarySpan'>): Decision {
+  function rule(call: Pick<Decision, 'run' | 'hook' | 'effect' | 'context' | 'entry' | 'startedAt' | 'librarySpan'>): Decision {
     const { run, effect } = call
     const { system, kind, action, match, request } = effect
     const ruling = policy.decide({ system, kind, action, match, request })
@@ -104,9 +104,9 @@ export function createGuard(options: GuardOptions): Guard {
   }
 
   function settle(decision: Decision, seen: Pick<RequestFacts, 'headers' | 'body'>): Decision {
-    const { run, hook, effect, context, startedAt, librarySpan } = decision
+    const { run, hook, effect, context, entry, startedAt, librarySpan } = decision
     const { request } = effect
-    const call = { run, hook, context, startedAt, ...(librarySpan === undefined ? {} : { librarySpan }) }
+    const call = { run, hook, context, entry, startedAt, ...(librarySpan === undefined ? {} : { librarySpan }) }
     try {
       if (request === undefined) return decision
       return rule({ ...call, effect: { ...effect, request: { ...request, ...seen, headersFinal: true } } })

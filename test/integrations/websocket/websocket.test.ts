@@ -22,7 +22,6 @@ import http from 'node:http'
 import https from 'node:https'
 import net from 'node:net'
 import ws from 'ws'
-import * as undici from 'undici'
 import { dryRun, isDryRun } from ${JSON.stringify(INDEX_URL)}
 const url = 'ws://127.0.0.1:' + process.env.PORT
 const out = (value) => console.log('OUT ' + JSON.stringify(value))
@@ -49,7 +48,7 @@ const CLIENTS: Readonly<Record<string, string>> = {
   ws: `new ws(url + '/chat', ['v1', 'v2'])`,
   'ws with an agent': `new ws(url + '/chat', ['v1', 'v2'], { agent: new http.Agent({ keepAlive: true }) })`,
   'the global WebSocket': `new WebSocket(url + '/chat', ['v1', 'v2'])`,
-  'WebSocket of undici': `new undici.WebSocket(url + '/chat', ['v1', 'v2'])`,
+  'WebSocket of undici': `new (await import('undici')).WebSocket(url + '/chat', ['v1', 'v2'])`,
 }
 
 async function run(source: string, env: Record<string, string> = {}) {
@@ -68,7 +67,7 @@ async function run(source: string, env: Record<string, string> = {}) {
 describe.each(Object.entries(CLIENTS))('a WebSocket of %s', (_, expression) => {
   it('in a dry run has its handshake, sends into nothing and closes; no connection is made', async () => {
     const { out, journal } = await run(`
-      const seen = await dryRun({ id: 'r' }, () => talk(${expression}, false))
+      const seen = await dryRun({ id: 'r' }, async () => talk(${expression}, false))
       out({ ...seen, connects })
     `)
     expect(out()).toEqual({
@@ -87,7 +86,7 @@ describe.each(Object.entries(CLIENTS))('a WebSocket of %s', (_, expression) => {
 
   it('live works as ever, while a dry run goes on beside it', async () => {
     const { out, journal } = await run(`
-      const [live, dry] = await Promise.all([talk(${expression}, true), dryRun({ id: 'r' }, () => talk(${expression}, false))])
+      const [live, dry] = await Promise.all([talk(${expression}, true), dryRun({ id: 'r' }, async () => talk(${expression}, false))])
       out([live, dry.messages])
     `)
     const [live, dry] = out<[{ messages: string[]; contexts: boolean[] }, string[]]>()
@@ -121,13 +120,14 @@ it('a failing journal is an error of the handshake', async () => {
 })
 
 it.each([
-  ['the package', 'undici.EventSource'],
+  ['the package', `(await import('undici')).EventSource`],
   ['the global', 'EventSource'],
 ])('an EventSource is a read and passes: %s', async (_, name) => {
   const { out, journal } = await run(
     `
+    const Source = ${name}
     out(await dryRun({ id: 'r' }, () => new Promise((resolve, reject) => {
-      const source = new ${name}(url.replace('ws:', 'http:') + '/events')
+      const source = new Source(url.replace('ws:', 'http:') + '/events')
       source.onmessage = ({ data }) => { source.close(); resolve([data, isDryRun()]) }
       source.onerror = () => reject(new Error('no events'))
     })))
