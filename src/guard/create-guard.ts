@@ -81,7 +81,9 @@ export function createGuard(options: GuardOptions): Guard {
     }
   }
 
-  function rule(call: Pick<Decision, 'run' | 'hook' | 'effect' | 'context' | 'entry' | 'startedAt' | 'librarySpan'>): Decision {
+  function rule(
+    call: Pick<Decision, 'run' | 'hook' | 'effect' | 'context' | 'entry' | 'startedAt' | 'librarySpan'>,
+  ): Decision {
     const { run, effect } = call
     const { system, kind, action, match, request } = effect
     const ruling = policy.decide({ system, kind, action, match, request })

@@ -1,4 +1,5 @@
-import http2, { type ClientHttp2Session, type OutgoingHttpHeaders } from 'node:http2'
+import type http2 from 'node:http2'
+import type { ClientHttp2Session, OutgoingHttpHeaders } from 'node:http2'
 
 export interface Http2Answer {
   readonly status: number
