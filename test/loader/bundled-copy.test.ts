@@ -15,10 +15,14 @@ beforeEach(() => {
   world.log.length = 0
 })
 
-async function run(warm: string, policy?: string) {
+/** Loads Node's own copy, which then owns the global dispatcher. */
+const BUILTIN_FIRST = 'void globalThis.Response'
+
+async function run(warm: string, policy?: string, first = BUILTIN_FIRST) {
   const directory = withBundle(`
-    import { Pool } from 'bundled'
     import { dryRun } from ${JSON.stringify(INDEX_URL)}
+    ${first}
+    const { Pool } = await import('bundled')
     const pool = new Pool(process.env.URL, { connections: 1, keepAliveTimeout: 60_000 })
     ${warm}
     const ask = (path) => pool.request({ method: 'POST', path, body: '{}' }).then(() => 'sent', (error) => error.code)
@@ -60,6 +64,13 @@ describe('a copy of undici that no loader hook recognises', () => {
   it('is failed before anything is sent over a new connection', async () => {
     const { finished, journal } = await run('')
     expect(outputOf(finished)).toEqual({ dry: ['DRY_BLOCKED', 'DRY_BLOCKED'], live: 'sent' })
+    expect(world.log).toEqual(['POST /live {}'])
+    expect(httpOutcomes(journal)).toEqual(['blocked', 'blocked'])
+  })
+
+  it('is simulated where it is the first of the process, and so the global dispatcher', async () => {
+    const { finished, journal } = await run('', undefined, '')
+    expect(outputOf(finished)).toEqual({ dry: ['sent', 'sent'], live: 'sent' })
     expect(world.log).toEqual(['POST /live {}'])
     expect(httpOutcomes(journal)).toEqual(['blocked', 'blocked'])
   })

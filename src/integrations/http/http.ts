@@ -1,7 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { subscribe } from 'node:diagnostics_channel'
-import http from 'node:http'
-import https from 'node:https'
+import type { ClientRequest } from 'node:http'
 import { syncBuiltinESMExports } from 'node:module'
 import { carryFlag, type HeaderBag } from '../../carriers/outgoing.js'
 import { DryTraceError } from '../../errors.js'
@@ -14,6 +13,10 @@ import { tapRequest } from './model-call.js'
 import { answerBlocked, isRefusedByPolicy, type SendHeld } from './responder.js'
 import { SimulatedSocket, SimulatedTlsSocket } from './simulated-socket.js'
 import { isTelemetryExport } from './telemetry-export.js'
+
+// Not imported: an `import` of node:http reads all of its exports, and so loads Node's undici.
+const http = process.getBuiltinModule('node:http')
+const https = process.getBuiltinModule('node:https')
 
 const HOOK: Hook = { name: 'http', version: process.versions.node }
 
@@ -70,7 +73,7 @@ function armHttp(guard: Guard): void {
             allow(guard, decision, request, call, proceed)
           },
         )
-        return relay(Reflect.construct(ClientRequest, args) as http.ClientRequest, exchange, signal)
+        return relay(Reflect.construct(ClientRequest, args) as ClientRequest, exchange, signal)
       })
   }
 

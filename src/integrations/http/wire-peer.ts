@@ -1,7 +1,9 @@
 import { Buffer } from 'node:buffer'
-import { STATUS_CODES } from 'node:http'
 import { BodyCapture, type CapturedBody } from './body-capture.js'
 import { acceptKey, WebSocketPeer } from './websocket-peer.js'
+
+// Not imported: see http.ts.
+const { STATUS_CODES } = process.getBuiltinModule('node:http')
 
 /** One request as it came over the simulated wire. */
 export interface Exchange {

@@ -69,7 +69,7 @@ function armBuiltin(guard: Guard): void {
     void globalThis.Response // loads the built-in copy, if nobody has yet
     for (const key of GLOBAL_DISPATCHERS) {
       const dispatcher = (globalThis as Record<symbol, unknown>)[key] as object | undefined
-      if (dispatcher === undefined) continue
+      if (dispatcher === undefined || isWrapper(dispatcher)) continue
       try {
         patchCopy(dispatcher.constructor as AgentClass, guard, {
           name: 'undici',
@@ -80,6 +80,14 @@ function armBuiltin(guard: Guard): void {
       }
     }
   })
+}
+
+/**
+ * A class with a `dispatch` of its own (a proxy agent, what undici 8 lends to
+ * an older copy) hands every request on to an agent, which is met as such.
+ */
+function isWrapper(dispatcher: object): boolean {
+  return Object.hasOwn(dispatcher.constructor.prototype as object, 'dispatch')
 }
 
 /** `Agent.prototype` -> `DispatcherBase.prototype`, the first that owns `dispatch`. */

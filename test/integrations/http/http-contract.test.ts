@@ -51,8 +51,5 @@ describeContract({
     'headers as an array': `read(http.request(url + '/p14', { method: 'POST', headers: ['host', 'h', 'content-type', 'application/json', 'content-length', '12'] }))`,
     'unknown method': `read(http.request(url + '/p15', { method: 'LINK', headers: json }))`,
   },
-  // OpenTelemetry's ES module wrapper holds an http.request older than ours, and without an agent
-  // there is no second layer to meet: the fence refuses the connection.
-  refusedByFence: { 'POST with createConnection': ({ type, otel }) => type === 'module' && otel === 'before' },
   teardown: `keepAlive.destroy(); http.globalAgent.destroy()`,
 })
