@@ -50,6 +50,7 @@ export function resolutionQuery(
   touched: readonly string[],
 ): string {
   const oids = `ARRAY[${touched.map(quoteText).join(', ')}]::oid[]`
+  const sources = functions.length === 0 ? "'[]'::json" : functionsNaming(functions)
   // Going up to a parent and down again would end at partitions whose rows are none of ours: so one way only.
   return `WITH RECURSIVE touched AS (
   SELECT c.oid, c.relname, c.relnamespace, c.relkind FROM pg_class c WHERE c.oid = ANY (${oids})
@@ -86,11 +87,15 @@ SELECT json_build_object(
         WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped))
       FROM touched t JOIN pg_namespace s ON s.oid = t.relnamespace WHERE t.oid = n.oid)))
     FROM named n), '[]'),
-  'functions', coalesce((SELECT json_agg(DISTINCT p.proname) FROM pg_proc p JOIN pg_namespace s ON s.oid = p.pronamespace
+  'functions', ${sources})`
+}
+
+function functionsNaming(functions: readonly string[]): string {
+  return `coalesce((SELECT json_agg(DISTINCT p.proname) FROM pg_proc p JOIN pg_namespace s ON s.oid = p.pronamespace
     WHERE lower(p.proname) = ANY (${textArray(functions)}) AND p.prokind IN ('f', 'p')
       AND s.nspname NOT IN ('pg_catalog', 'information_schema')
       AND EXISTS (SELECT FROM touched t WHERE position(lower(t.relname) IN
-        lower(CASE WHEN p.prosrc = '' THEN pg_get_functiondef(p.oid) ELSE p.prosrc END)) > 0)), '[]'))`
+        lower(CASE WHEN p.prosrc = '' THEN pg_get_functiondef(p.oid) ELSE p.prosrc END)) > 0)), '[]')`
 }
 
 /** Reads the cell of {@link resolutionQuery}. */

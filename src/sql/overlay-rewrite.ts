@@ -169,6 +169,9 @@ function dropSchemas(node: Node, tables: readonly VisibleTable[]): void {
   })
 }
 
+/** Where in the text a node was. */
+const POSITION = /location$|^stmt_len$|list_(start|end)$/
+
 function sameTree(left: unknown, right: unknown): boolean {
   if (typeof left !== 'object' || left === null || typeof right !== 'object' || right === null) return left === right
   if (Array.isArray(left) || Array.isArray(right)) {
@@ -179,7 +182,7 @@ function sameTree(left: unknown, right: unknown): boolean {
   const b = right as Record<string, unknown>
   const keys = new Set([...Object.keys(a), ...Object.keys(b)])
   for (const key of keys) {
-    if (/location$|^stmt_len$/.test(key)) continue
+    if (POSITION.test(key)) continue
     if (!sameTree(a[key], b[key])) return false
   }
   return true

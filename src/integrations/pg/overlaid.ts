@@ -3,7 +3,7 @@ import type { Run } from '../../run/run.js'
 import { classify, type Statement } from '../../sql/classify.js'
 import { parseOne } from '../../sql/grammar.js'
 import { Overlay } from '../../sql/overlay.js'
-import { type Resolution, readResolution, relationKey, resolutionQuery } from '../../sql/overlay-catalog.js'
+import { type Resolution, type ResolvedRelation, readResolution, relationKey, resolutionQuery } from '../../sql/overlay-catalog.js'
 import {
   NotOverlaid,
   type OverlaidStatement,
@@ -79,7 +79,7 @@ async function rewriteRead(
   const { node, text } = statement
   if (node === 'ExecuteStmt') throw new NotOverlaid('what EXECUTE reads is not known')
   if (node !== 'SelectStmt' && node !== 'CopyStmt' && node !== 'DeclareCursorStmt') return undefined
-  const resolution = await resolve(reader, overlay, [text], statement.functions)
+  const resolution = await resolve(reader, overlay, text, statement.unknown)
   if (resolution === undefined) return undefined
   tellStale(session, overlay, statement, resolution)
   refuseHiddenReads(text, resolution, overlay)
@@ -123,14 +123,14 @@ function sameColumns(left: RowDescription, right: RowDescription | undefined): b
   })
 }
 
-/** What the relations and functions of some texts are to the overlay; undefined when there are none. */
+/** What the relations and functions of a statement are to the overlay; undefined when there are none. */
 async function resolve(
   reader: ReadOnly,
   overlay: Overlay,
-  texts: readonly string[],
+  text: string,
   functions: readonly string[],
 ): Promise<Resolution | undefined> {
-  const relations = [...new Set(texts.flatMap((text) => relationsToResolve(text, overlay)))]
+  const relations = relationsToResolve(text, overlay)
   if (relations.length === 0 && functions.length === 0) return undefined
   const called = functions.map((name) => name.toLowerCase())
   const [row] = await reader.rows({ text: resolutionQuery(relations, called, overlay.oids) })
@@ -142,6 +142,7 @@ export class OverlaidPreview {
   readonly #reader: ReadOnly
   readonly #overlay: Overlay
   readonly #parameters: number
+  readonly #known: ResolvedRelation[] = []
 
   constructor(reader: ReadOnly, overlay: Overlay, parameters: number) {
     this.#reader = reader
@@ -152,14 +153,26 @@ export class OverlaidPreview {
   /** @throws NotOverlaid when the statement reads in a way that cannot be given the run's own rows. */
   async check(text: string): Promise<Resolution | undefined> {
     const [statement] = classify(text)
-    const resolution = await resolve(this.#reader, this.#overlay, [text], statement?.functions ?? [])
-    if (resolution !== undefined) refuseHiddenReads(text, resolution, this.#overlay)
+    const resolution = await resolve(this.#reader, this.#overlay, text, statement?.unknown ?? [])
+    if (resolution === undefined) return undefined
+    this.#known.push(...resolution.relations)
+    refuseHiddenReads(text, resolution, this.#overlay)
     return resolution
   }
 
+  /** The preview names the statement's relations again, and those its foreign keys refer to. */
+  async #resolve(text: string): Promise<Resolution> {
+    const names = relationsToResolve(text, this.#overlay)
+    const missing = names.filter((name) => !this.#known.some((relation) => relation.name === name))
+    if (missing.length > 0) {
+      const [row] = await this.#reader.rows({ text: resolutionQuery(missing, [], this.#overlay.oids) })
+      if (row?.[0]) this.#known.push(...readResolution(row[0]).relations)
+    }
+    return { relations: this.#known.filter(({ name }) => names.includes(name)), functions: [] }
+  }
+
   async rewrite(text: string): Promise<OverlaidStatement> {
-    const resolution = await resolve(this.#reader, this.#overlay, [text], [])
-    if (resolution === undefined) return { text, values: [], types: [] }
+    const resolution = await this.#resolve(text)
     const scope = { overlay: this.#overlay, resolution, parameters: this.#parameters }
     const through = resolution.relations.find((relation) => relation.through.length > 0)
     if (through !== undefined) throw new NotOverlaid(`${through.name} reads ${through.through.join(', ')}`)
