@@ -3,7 +3,13 @@ import type { Run } from '../../run/run.js'
 import { classify, type Statement } from '../../sql/classify.js'
 import { parseOne } from '../../sql/grammar.js'
 import { Overlay } from '../../sql/overlay.js'
-import { type Resolution, type ResolvedRelation, readResolution, relationKey, resolutionQuery } from '../../sql/overlay-catalog.js'
+import {
+  type Resolution,
+  type ResolvedRelation,
+  readResolution,
+  relationKey,
+  resolutionQuery,
+} from '../../sql/overlay-catalog.js'
 import {
   NotOverlaid,
   type OverlaidStatement,
@@ -183,11 +189,11 @@ export class OverlaidPreview {
 /** Marks what a blocked statement writes as unknown: it was not worked out row by row. */
 export async function markStale(session: Session, statement: Statement, reason: string): Promise<void> {
   const { conversation, reader, run } = session
-  if (conversation.status === 'E' || statement.writes.length === 0) return
+  if (conversation.status === 'E') return
   const written = new Set(statement.writes)
   const names = relationUses(parseOne(statement.text)).flatMap(({ relation }) => {
     const name = relation.schemaname ? `${relation.schemaname}.${relation.relname}` : (relation.relname ?? '')
-    return written.has(name) ? [relationKey(relation)] : []
+    return statement.node === 'TruncateStmt' || written.has(name) ? [relationKey(relation)] : []
   })
   if (names.length === 0) return
   const answer: (string | null)[][] = []
