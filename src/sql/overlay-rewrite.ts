@@ -84,12 +84,12 @@ export function overlayStatement(text: string, scope: OverlayScope): OverlaidSta
       marked === undefined ? candidate.name === relationKey(relation) : candidate.oid === marked,
     )
     const touched = found?.oid == null ? undefined : scope.overlay.table(found.oid)
-    if (touched === undefined) {
+    const visible = found?.table
+    if (touched === undefined || visible == null) {
       if (marked !== undefined) throw new NotOverlaid('the table is not to be found')
+      // Another connection may have touched it since the relations were resolved: this statement came first.
       continue
     }
-    const visible = found?.table
-    if (visible == null) throw new NotOverlaid(`${touched.table.name} is not to be found`)
     if (replace === undefined) throw new NotOverlaid(`${visible.name} is sampled`)
     refuseTable(touched, visible)
     // One parameter for all places that read the same table.

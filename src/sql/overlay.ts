@@ -38,11 +38,11 @@ interface Batch {
   readonly changes: TableChanges
 }
 
-interface Mutable {
-  readonly table: Table
-  readonly key: readonly string[]
+interface Mutable extends TouchedTable {
   readonly rows: Map<number, OverlayRow>
   readonly gone: Map<string, OverlayRow>
+  /** Numbers of the rows by key. */
+  readonly numbers: Map<string, number>
 }
 
 let clock = 0
@@ -89,10 +89,10 @@ export class Overlay {
       for (const { table } of changes) this.stale.set(table.oid, 'there is no room for more rows of this run')
       return false
     }
-    for (const change of changes) {
-      if (change.rows.length === 0) continue
-      const batch = { owner, at: overlayTime(), firstRow: this.#nextRow, changes: change }
-      this.#nextRow += change.rows.length
+    for (const [table, rows] of byTable(changes)) {
+      if (rows.length === 0) continue
+      const batch = { owner, at: overlayTime(), firstRow: this.#nextRow, changes: { table, rows } }
+      this.#nextRow += rows.length
       this.#batches.push(batch)
       this.#replay(batch)
     }
@@ -105,8 +105,13 @@ export class Overlay {
     const kept = this.#batches.filter((batch) => batch.owner !== owner || batch.at < since)
     if (kept.length === this.#batches.length) return
     this.#batches = kept
-    this.#tables = new Map()
     this.#count = 0
+    // The tables stay, without rows: a statement under way may have found them.
+    for (const { rows, gone, numbers } of this.#tables.values()) {
+      rows.clear()
+      gone.clear()
+      numbers.clear()
+    }
     for (const batch of kept) {
       this.#count += batch.changes.rows.length
       this.#replay(batch)
@@ -116,35 +121,65 @@ export class Overlay {
   #replay({ firstRow, changes }: Batch): void {
     const { table, rows } = changes
     const touched = this.#touch(table)
-    for (const [index, { before, after, id }] of rows.entries()) {
-      if (before !== null) hide(touched, before, id)
-      if (after !== null) touched.rows.set(firstRow + index, after)
-    }
+    // All old rows first: a statement may hand one row's key to another.
+    for (const { before, id } of rows) if (before !== null) hide(touched, before, id)
+    for (const [index, { after }] of rows.entries()) if (after !== null) show(touched, after, firstRow + index)
   }
 
   #touch(table: Table): Mutable {
     const known = this.#tables.get(table.oid)
     if (known !== undefined) return known
     const key = keyColumns(table).map((column) => column.name)
-    const touched = { table, key, rows: new Map(), gone: new Map() }
+    const touched = { table, key, rows: new Map(), gone: new Map(), numbers: new Map() }
     this.#tables.set(table.oid, touched)
     return touched
   }
 }
 
+/** The parts of one statement together: one part may insert under the key that another deletes. */
+function byTable(changes: readonly TableChanges[]): Map<Table, RowChange[]> {
+  const tables = new Map<Table, RowChange[]>()
+  for (const { table, rows } of changes) {
+    const known = [...tables].find(([other]) => other.oid === table.oid)
+    if (known !== undefined) known[1].push(...rows)
+    else tables.set(table, [...rows])
+  }
+  return tables
+}
+
 const OVERLAY_ROW = /^0:\((\d+),1\)$/
 
-function hide({ table, key, rows, gone }: Mutable, before: OverlayRow, id: string | null): void {
+function keyOf({ table, key }: TouchedTable, row: OverlayRow): OverlayRow | undefined {
+  if (key.length === 0) return undefined
+  return key.map((name) => row[table.columns?.findIndex((column) => column.name === name) ?? -1] ?? null)
+}
+
+function hide(touched: Mutable, before: OverlayRow, id: string | null): void {
+  const { rows, gone } = touched
   const own = OVERLAY_ROW.exec(id ?? '')
-  if (own !== null) {
-    rows.delete(Number(own[1]))
-    return
+  const key = keyOf(touched, before)
+  if (own !== null) rows.delete(Number(own[1]))
+  else {
+    // By key where there is one: live traffic may give the row another ctid meanwhile.
+    const values = key ?? [(id ?? '').split(':')[0] ?? null, (id ?? '').split(':').slice(1).join(':')]
+    gone.set(JSON.stringify(values), values)
   }
-  // By key where there is one: live traffic may give the row another ctid meanwhile.
-  const columns = table.columns ?? []
-  const values =
-    key.length > 0
-      ? key.map((name) => before[columns.findIndex((column) => column.name === name)] ?? null)
-      : [(id ?? '').split(':')[0] ?? null, (id ?? '').split(':').slice(1).join(':')]
-  gone.set(JSON.stringify(values), values)
+  if (key !== undefined) drop(touched, JSON.stringify(key))
+}
+
+/** Takes out the row of this key, if there is one. */
+function drop({ rows, numbers }: Mutable, key: string): void {
+  const number = numbers.get(key)
+  if (number !== undefined) rows.delete(number)
+  numbers.delete(key)
+}
+
+/** Where two connections have written the same row at the same time, the last one wins. */
+function show(touched: Mutable, after: OverlayRow, number: number): void {
+  const key = keyOf(touched, after)
+  if (key !== undefined) {
+    drop(touched, JSON.stringify(key))
+    touched.numbers.set(JSON.stringify(key), number)
+  }
+  touched.rows.set(number, after)
 }

@@ -1,5 +1,6 @@
 import { messageOf } from '../../errors.js'
 import type { Run } from '../../run/run.js'
+import type { Table } from '../../sql/catalog.js'
 import { classify, type Statement } from '../../sql/classify.js'
 import { parseOne } from '../../sql/grammar.js'
 import { Overlay } from '../../sql/overlay.js'
@@ -135,11 +136,12 @@ async function resolve(
   overlay: Overlay,
   text: string,
   functions: readonly string[],
+  touched: readonly string[] = overlay.oids,
 ): Promise<Resolution | undefined> {
   const relations = relationsToResolve(text, overlay)
   if (relations.length === 0 && functions.length === 0) return undefined
   const called = functions.map((name) => name.toLowerCase())
-  const [row] = await reader.rows({ text: resolutionQuery(relations, called, overlay.oids) })
+  const [row] = await reader.rows({ text: resolutionQuery(relations, called, touched) })
   return row?.[0] ? readResolution(row[0]) : undefined
 }
 
@@ -149,17 +151,25 @@ export class OverlaidPreview {
   readonly #overlay: Overlay
   readonly #parameters: number
   readonly #known: ResolvedRelation[] = []
+  /** Other connections may touch more tables meanwhile: they come after this statement. */
+  readonly #touched: readonly string[]
 
   constructor(reader: ReadOnly, overlay: Overlay, parameters: number) {
     this.#reader = reader
     this.#overlay = overlay
     this.#parameters = parameters
+    this.#touched = overlay.oids
+  }
+
+  /** True for a table that must be read with the run's own rows. */
+  touches({ oid }: Table): boolean {
+    return this.#touched.includes(oid) && this.#overlay.table(oid) !== undefined
   }
 
   /** @throws NotOverlaid when the statement reads in a way that cannot be given the run's own rows. */
   async check(text: string): Promise<Resolution | undefined> {
     const [statement] = classify(text)
-    const resolution = await resolve(this.#reader, this.#overlay, text, statement?.unknown ?? [])
+    const resolution = await resolve(this.#reader, this.#overlay, text, statement?.unknown ?? [], this.#touched)
     if (resolution === undefined) return undefined
     this.#known.push(...resolution.relations)
     refuseHiddenReads(text, resolution, this.#overlay)
@@ -171,7 +181,7 @@ export class OverlaidPreview {
     const names = relationsToResolve(text, this.#overlay)
     const missing = names.filter((name) => !this.#known.some((relation) => relation.name === name))
     if (missing.length > 0) {
-      const [row] = await this.#reader.rows({ text: resolutionQuery(missing, [], this.#overlay.oids) })
+      const [row] = await this.#reader.rows({ text: resolutionQuery(missing, [], this.#touched) })
       if (row?.[0]) this.#known.push(...readResolution(row[0]).relations)
     }
     return { relations: this.#known.filter(({ name }) => names.includes(name)), functions: [] }

@@ -32,10 +32,10 @@ export async function previewWithOwnRows(
   if (overlay.untouched) return { outcome: await previewWrite(reader, request), blind: undefined }
   let blind: string
   try {
-    const queries = new OverlaidPreview(reader, overlay, types?.length ?? values.length)
-    const resolution = await queries.check(statement.text)
+    const own = new OverlaidPreview(reader, overlay, types?.length ?? values.length)
+    const resolution = await own.check(statement.text)
     if (resolution !== undefined) tellStale(session, overlay, statement, resolution)
-    return { outcome: await previewWrite(reader, { ...request, own: { overlay, queries } }), blind: undefined }
+    return { outcome: await previewWrite(reader, { ...request, own }), blind: undefined }
   } catch (error) {
     if (conversation.lost !== undefined) throw error
     const refused = error instanceof session.library.DatabaseError && !isOfTheData(error)

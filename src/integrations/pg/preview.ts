@@ -2,7 +2,7 @@ import type { FieldChange, Preview } from '../../journal/record.js'
 import { readTable, type Table, tableQuery } from '../../sql/catalog.js'
 import { classify } from '../../sql/classify.js'
 import { hazardOf } from '../../sql/hazards.js'
-import { MAX_OVERLAY_ROWS, type Overlay, type RowChange, type TableChanges } from '../../sql/overlay.js'
+import { MAX_OVERLAY_ROWS, type RowChange, type TableChanges } from '../../sql/overlay.js'
 import { markedTable } from '../../sql/overlay-rewrite.js'
 import { parseTextArray } from '../../sql/pg-array.js'
 import { LEADING_COLUMNS, type PreviewQuery, PreviewUnsupported, previewOf } from '../../sql/preview.js'
@@ -30,7 +30,7 @@ export interface PreviewRequest {
   /** True for ids the run has made up. */
   madeUp(value: string): boolean
   /** What the run has done so far; undefined to read the data as it is. */
-  readonly own?: { readonly overlay: Overlay; readonly queries: OverlaidPreview }
+  readonly own?: OverlaidPreview
 }
 
 /** What a blocked write would have done. */
@@ -56,7 +56,7 @@ export interface PreviewOutcome {
 export async function previewWrite(reader: ReadOnly, request: PreviewRequest): Promise<PreviewOutcome> {
   const { types, own } = request
   const step = async (text: string) => {
-    const overlaid = await own?.queries.rewrite(text)
+    const overlaid = await own?.rewrite(text)
     return {
       text: overlaid?.text ?? text,
       values: [...request.values, ...(overlaid?.values ?? [])],
@@ -79,7 +79,7 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
       const kind = column?.baseType === 'smallint' ? 'smallint' : 'integer'
       return Array.from({ length: count }, () => request.syntheticId(kind))
     },
-    source: (table, alias) => (own?.overlay.table(table.oid) === undefined ? undefined : markedTable(table.oid, alias)),
+    source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
   })
   await refuseHazards(reader, query)
 

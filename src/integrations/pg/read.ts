@@ -6,7 +6,7 @@ import { hazardOf } from '../../sql/hazards.js'
 import { neutralise } from '../../sql/neutralise.js'
 import { deliver } from './deliver.js'
 import type { RowDescription } from './driver.js'
-import { type OverlaidRead, overlaidRead } from './overlaid.js'
+import { type OverlaidRead, overlaidRead, overlayOf, tell } from './overlaid.js'
 import { NO_FENCE, type Sink } from './round.js'
 import { fail, insideDryTransaction, insideLiveTransaction, type Planned, record, type Session } from './session.js'
 import { simulateBlocked } from './write.js'
@@ -117,6 +117,10 @@ async function runRead(
   }
   const answer = await conversation.forward(fence, { text, ...overlaid, sink })
   if (answer.error === undefined || answer.lost) return answer.error
+  if (overlaid !== undefined && !delivered && REFUSED.test(answer.error.code ?? '')) {
+    await leaveFence(session, fence, answer)
+    return await runReadOnDataAsItIs(session, statement, text, answer.error)
+  }
   const wrote = answer.error.code === READ_ONLY_VIOLATION
   // In the application's own dry transaction any other error has failed it, as it would have live.
   if (wrote || !insideDryTransaction(session)) await leaveFence(session, fence, answer)
@@ -132,6 +136,23 @@ async function runRead(
     return answer.error
   }
   return await simulateBlocked(session, statement, decision, true)
+}
+
+/** SQLSTATEs of a server that does not take a statement, whatever the data. */
+const REFUSED = /^(0A|42|54)/
+
+/** The rewrite is ours: what only it is refused for is no error of the caller's. */
+async function runReadOnDataAsItIs(
+  session: Session,
+  statement: Statement,
+  text: string | undefined,
+  refusal: Error,
+): Promise<Error | undefined> {
+  const error = await runRead(session, statement, text, undefined)
+  if (error === undefined) {
+    tell(session, overlayOf(session.run, session.conversation.client), statement, refusal.message)
+  }
+  return error
 }
 
 /** Columns as the original statement has them, in the format this execution gives them in. */
