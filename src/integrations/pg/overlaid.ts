@@ -150,14 +150,16 @@ export class OverlaidPreview {
   readonly #reader: ReadOnly
   readonly #overlay: Overlay
   readonly #parameters: number
+  readonly #spellOut: boolean
   readonly #known: ResolvedRelation[] = []
   /** Other connections may touch more tables meanwhile: they come after this statement. */
   readonly #touched: readonly string[]
 
-  constructor(reader: ReadOnly, overlay: Overlay, parameters: number) {
+  constructor(reader: ReadOnly, overlay: Overlay, parameters: number, spellOut: boolean) {
     this.#reader = reader
     this.#overlay = overlay
     this.#parameters = parameters
+    this.#spellOut = spellOut
     this.#touched = overlay.oids
   }
 
@@ -189,7 +191,7 @@ export class OverlaidPreview {
 
   async rewrite(text: string): Promise<OverlaidStatement> {
     const resolution = await this.#resolve(text)
-    const scope = { overlay: this.#overlay, resolution, parameters: this.#parameters }
+    const scope = { overlay: this.#overlay, resolution, parameters: this.#parameters, spellOut: this.#spellOut }
     const through = resolution.relations.find((relation) => relation.through.length > 0)
     if (through !== undefined) throw new NotOverlaid(`${through.name} reads ${through.through.join(', ')}`)
     return overlayStatement(text, scope) ?? { text, values: [], types: [] }

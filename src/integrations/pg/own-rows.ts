@@ -30,17 +30,20 @@ export async function previewWithOwnRows(
     madeUp: (value) => isMadeUp(run, value),
   }
   if (overlay.untouched) return { outcome: await previewWrite(reader, request), blind: undefined }
-  let blind: string
-  try {
-    const own = new OverlaidPreview(reader, overlay, types?.length ?? values.length)
-    const resolution = await own.check(statement.text)
-    if (resolution !== undefined) tellStale(session, overlay, statement, resolution)
-    return { outcome: await previewWrite(reader, { ...request, own }), blind: undefined }
-  } catch (error) {
-    if (conversation.lost !== undefined) throw error
-    const refused = error instanceof session.library.DatabaseError && !isOfTheData(error)
-    if (!refused && !(error instanceof NotOverlaid)) throw error
-    blind = error.message
+  let blind = ''
+  for (const spellOut of [false, true]) {
+    try {
+      const own = new OverlaidPreview(reader, overlay, types?.length ?? values.length, spellOut)
+      const resolution = await own.check(statement.text)
+      if (resolution !== undefined) tellStale(session, overlay, statement, resolution)
+      return { outcome: await previewWrite(reader, { ...request, own }), blind: undefined }
+    } catch (error) {
+      if (conversation.lost !== undefined) throw error
+      const refused = error instanceof session.library.DatabaseError && !isOfTheData(error)
+      if (!refused && !(error instanceof NotOverlaid)) throw error
+      blind ||= error.message
+      if (!refused) break
+    }
   }
   // What fails without the run's own rows too does not fail because of them.
   const outcome = await previewWrite(reader, request)

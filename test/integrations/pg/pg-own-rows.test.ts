@@ -149,6 +149,14 @@ describe('a read after a blocked write', () => {
         { place: 'there', c: 1 },
       ])
       expect((await rows(`${grouped} ORDER BY a.id`)).map(({ c }) => c)).toEqual([2, 2])
+      const counted = 'INSERT INTO bag SELECT count(*), p.place FROM app.acct p GROUP BY p.id'
+      expect((await client.query(counted)).rowCount).toBe(2)
+      expect(await rows('SELECT b FROM bag WHERE a = 1 ORDER BY b')).toEqual([
+        { b: 'here' },
+        { b: 'there' },
+        { b: 'x' },
+        { b: 'x' },
+      ])
       const whole = await client.query('SELECT p FROM app.acct p ORDER BY p.id DESC LIMIT 1')
       expect(whole.rows).toEqual([{ p: '(2,there)' }])
     })
