@@ -36,7 +36,8 @@ export async function previewWithOwnRows(
       const own = new OverlaidPreview(reader, overlay, types?.length ?? values.length, spellOut)
       const resolution = await own.check(statement.text)
       if (resolution !== undefined) tellStale(session, overlay, statement, resolution)
-      return { outcome: await previewWrite(reader, { ...request, own }), blind: undefined }
+      const outdated = resolution?.relations.some(({ oid }) => oid !== null && overlay.stale.has(oid))
+      return { outcome: await previewWrite(reader, { ...request, own, outdated }), blind: undefined }
     } catch (error) {
       if (conversation.lost !== undefined) throw error
       const refused = error instanceof session.library.DatabaseError && !isOfTheData(error)
@@ -46,7 +47,7 @@ export async function previewWithOwnRows(
     }
   }
   // What fails without the run's own rows too does not fail because of them.
-  const outcome = await previewWrite(reader, request)
+  const outcome = await previewWrite(reader, { ...request, outdated: true })
   tell(session, overlay, statement, blind)
   return { outcome, blind }
 }

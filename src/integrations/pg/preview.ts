@@ -31,6 +31,8 @@ export interface PreviewRequest {
   madeUp(value: string): boolean
   /** What the run has done so far; undefined to read the data as it is. */
   readonly own?: OverlaidPreview
+  /** The data is known not to be what the run has made of it: a duplicate is a guess. */
+  readonly outdated?: boolean
 }
 
 /** What a blocked write would have done. */
@@ -83,7 +85,7 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
   })
   await refuseHazards(reader, query)
 
-  const tally = new Tally(query, request.madeUp)
+  const tally = new Tally(query, request)
   for (const part of query.parts) {
     tally.begin(part.table)
     const answer = await reader.query(await step(part.sql), { row: (row) => tally.add(part.table, row) })
@@ -134,14 +136,16 @@ class Tally {
   readonly changes: { readonly table: Table; readonly rows: RowChange[] }[] = []
   records = 0
   readonly #severalWrites: boolean
+  readonly #outdated: boolean
   readonly #upsert: boolean
   readonly #madeUp: (value: string) => boolean
   #keys = new Map<string, Set<string>>()
   #certain: { violation: Violation; table: Table; updates: boolean } | undefined
   readonly #predicted = new Set<string>()
 
-  constructor({ parts, upsert }: PreviewQuery, madeUp: (value: string) => boolean) {
+  constructor({ parts, upsert }: PreviewQuery, { madeUp, outdated = false }: PreviewRequest) {
     this.#severalWrites = parts.length > 0
+    this.#outdated = outdated
     this.#upsert = upsert
     this.#madeUp = madeUp
   }
@@ -169,7 +173,7 @@ class Tally {
       return
     }
     // Within one statement one part may make room for the other's rows, so a duplicate is only a guess.
-    if (this.#severalWrites && judged.certain.code === '23505') this.#predict(judged.certain, table)
+    if ((this.#severalWrites || this.#outdated) && judged.certain.code === '23505') this.#predict(judged.certain, table)
     else this.#certain ??= { violation: judged.certain, table, updates: operation === 'u' }
   }
 

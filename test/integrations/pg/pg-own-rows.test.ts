@@ -472,6 +472,15 @@ describe('what cannot be overlaid runs on the data as it is, and is on record', 
     expect(takeEffects().find(({ summary }) => summary === 'INSERT bag')?.fidelity).toBe('plausible')
   })
 
+  it('and a duplicate in data that is known to be outdated is a guess', async () => {
+    await dry(async () => {
+      await client.query('TRUNCATE doomed')
+      expect(await code(client.query('INSERT INTO doomed VALUES (1)'))).toBe('ok')
+    })
+    expect(takeEffects().at(-1)?.preview?.notes?.join()).toMatch(/predicted.*23505/)
+    expect(gaps()).toEqual([expect.stringMatching(/INSERT doomed.*not all known/)])
+  })
+
   it('more rows than an overlay holds', async () => {
     await dry(async () => {
       await client.query('INSERT INTO bag SELECT g FROM generate_series(1, 9000) g')
