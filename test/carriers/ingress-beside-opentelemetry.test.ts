@@ -24,12 +24,7 @@ afterAll(async () => {
 describe.each(['before', 'after'] as const)('OpenTelemetry loaded %s drytrace/register', (order) => {
   it.each([
     ['header', { 'x-dry-run': '1:r1' }, 'r1', false],
-    [
-      'tracestate',
-      { traceparent: `00-${'a'.repeat(32)}-${'b'.repeat(16)}-00`, tracestate: 'drytrace=1:r2' },
-      'r2',
-      false,
-    ],
+    ['tracestate', { traceparent: `00-${'a'.repeat(32)}-${'b'.repeat(16)}-00`, tracestate: 'drytrace=1:r2' }, 'r2', false],
     ['baggage', { baggage: 'dry_run=true,dry_run.run.id=r3' }, 'r3', false],
     ['header', { 'x-dry-run': 'perhaps' }, undefined, true],
   ])('one run, one id, however it came: %s %o', async (carrier, headers, id, conflict) => {

@@ -82,11 +82,7 @@ describe("the application's own adapter", () => {
       reason: 'append-only (owner: growth)',
     })
     expect(byTarget['loud'] ?? byTarget['x']).toEqual([
-      expect.objectContaining({
-        outcome: 'blocked',
-        rule: 'loud',
-        error: expect.objectContaining({ code: 'DRY_BLOCKED' }),
-      }),
+      expect.objectContaining({ outcome: 'blocked', rule: 'loud', error: expect.objectContaining({ code: 'DRY_BLOCKED' }) }),
     ])
     expect(byTarget['big']?.[0]).toMatchObject({ outcome: 'failed', error: { code: 'DRY_GUARD_FAILED' } })
     expect(byTarget).not.toHaveProperty('live')

@@ -127,15 +127,13 @@ describe('raw egress in a dry run', () => {
       console.log('OUT ' + JSON.stringify(await all()))`
     const out = outputOf<Record<string, string>>(await runNode({ register: true, env, source }))
     expect(new Set(Object.values(out))).toEqual(new Set(['connect', 'sent']))
-    await expect
-      .poll(() => [...arrived].sort())
-      .toEqual([
-        ...Array(4).fill('tcp connection'),
-        ...Array(4).fill('tcp raw'),
-        ...Array(3).fill('udp raw'),
-        ...Array(2).fill('unix connection'),
-        ...Array(2).fill('unix raw'),
-      ])
+    await expect.poll(() => [...arrived].sort()).toEqual([
+      ...Array(4).fill('tcp connection'),
+      ...Array(4).fill('tcp raw'),
+      ...Array(3).fill('udp raw'),
+      ...Array(2).fill('unix connection'),
+      ...Array(2).fill('unix raw'),
+    ])
   })
 
   it('is refused too from what an allowed call calls back', async () => {

@@ -54,10 +54,7 @@ describe('without drytrace/register', () => {
   })
 
   it('a live process with it leaves no journal', async () => {
-    const finished = await runNode({
-      register: true,
-      source: "console.log('OUT ' + JSON.stringify(process.env.DRYTRACE_JOURNAL))",
-    })
+    const finished = await runNode({ register: true, source: "console.log('OUT ' + JSON.stringify(process.env.DRYTRACE_JOURNAL))" })
     expect(existsSync(outputOf<string>(finished))).toBe(false)
   })
 })

@@ -112,9 +112,7 @@ describe('caps', () => {
 
   it('leave what JSON cannot hold as text', () => {
     const date = new Date(0)
-    expect(
-      value({ n: 10n, d: date, b: new Uint8Array(3), f: () => 1, u: undefined, bad: new Date(Number.NaN) }),
-    ).toEqual({
+    expect(value({ n: 10n, d: date, b: new Uint8Array(3), f: () => 1, u: undefined, bad: new Date(Number.NaN) })).toEqual({
       n: '10',
       d: '1970-01-01T00:00:00.000Z',
       b: '[3 bytes]',

@@ -53,13 +53,13 @@ export async function executeNeutralised(
   if (harmless === undefined || culprit !== undefined) return await simulateBlocked(session, statement, decision, true)
   const { notes, syntheticIds } = harmless
   const blocked = decision.verdict !== 'allow'
+  const overlaid = await overlaidRead(session, harmless.statement, several)
   record(session, decision, {
     note: notes.join('; '),
     syntheticIds,
     ...(blocked ? { preview: { method: 'synthesized' as const, rows: 0, diff: [], notes } } : {}),
     ...(blocked ? { fidelity: 'plausible' as const } : {}),
   })
-  const overlaid = await overlaidRead(session, harmless.statement, several)
   return await runRead(session, harmless.statement, harmless.statement.text, overlaid)
 }
 
