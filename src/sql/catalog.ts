@@ -43,7 +43,7 @@ export interface Table {
   readonly checks: readonly { name: string; expression: string }[] | null
   readonly foreignKeys: readonly { name: string; references: string; columns: string[]; referenced: string[] }[] | null
   /** Tables whose foreign keys point here; action `c` cascades, `n` and `d` set null or default. */
-  readonly referencedBy: readonly { table: string; onDelete: string; onUpdate: string }[] | null
+  readonly referencedBy: readonly { oid: string; table: string; onDelete: string; onUpdate: string }[] | null
   readonly triggers: readonly string[] | null
   readonly rules: readonly string[] | null
 }
@@ -81,7 +81,7 @@ export function tableQuery(relation: string): string {
         JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.k)))
     FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f'),
   'referencedBy', (SELECT json_agg(json_build_object(
-      'table', k.conrelid::regclass::text, 'onDelete', k.confdeltype, 'onUpdate', k.confupdtype))
+      'oid', k.conrelid::text, 'table', k.conrelid::regclass::text, 'onDelete', k.confdeltype, 'onUpdate', k.confupdtype))
     FROM pg_constraint k WHERE k.confrelid = c.oid AND k.contype = 'f'),
   'triggers', (SELECT json_agg(g.tgname) FROM pg_trigger g
     WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),

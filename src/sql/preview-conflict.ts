@@ -4,10 +4,12 @@ import { deparse } from './grammar.js'
 import {
   assignments,
   idPerRow,
+  NO_ROW_ID,
   type PreviewOptions,
   PreviewUnsupported,
   readFrom,
   rowAsText,
+  rowId,
   type Target,
   withGenerated,
 } from './preview-parts.js'
@@ -89,7 +91,12 @@ function insertOrSkip(arbiters: readonly UniqueIndex[], insert: ConflictingInser
     "'i'::text AS op__",
     'NULL::text[] AS old__',
     `${rowAsText(quotedAlias, columns)} AS new__`,
-    violationColumn(table, quotedAlias, { replaces: false, handled: arbiters }),
+    violationColumn(table, quotedAlias, {
+      replaces: false,
+      handled: arbiters,
+      existing: (alias) => readFrom(target, options, alias),
+    }),
+    NO_ROW_ID,
     ...returning,
   ]
   return (
@@ -105,7 +112,7 @@ function insertOrSkip(arbiters: readonly UniqueIndex[], insert: ConflictingInser
 function insertOrUpdate(clause: OnConflictClause, arbiters: readonly UniqueIndex[], insert: ConflictingInsert): string {
   const { target, inserted, returning, options } = insert
   const { table, columns, quotedAlias } = target
-  const assigned = assignments(clause.targetList ?? [], target, () => idPerRow(options.syntheticIds(1)))
+  const assigned = assignments(clause.targetList ?? [], target, (column) => idPerRow(options.syntheticIds(1, column)))
   if (assigned.joins.length > 0) throw new PreviewUnsupported('ON CONFLICT with a subquery for several columns')
   const updated = columns.map((column) => {
     const name = quoteName(column.name)
@@ -131,7 +138,8 @@ function insertOrUpdate(clause: OnConflictClause, arbiters: readonly UniqueIndex
     `CASE WHEN ${quotedAlias}.ctid__ IS NULL THEN 'i' ELSE 'u' END::text AS op__`,
     `${quotedAlias}.old__`,
     `${rowAsText(quotedAlias, columns)} AS new__`,
-    violationColumn(table, quotedAlias, { replaces: true }),
+    violationColumn(table, quotedAlias, { replaces: true, existing: (alias) => readFrom(target, options, alias) }),
+    rowId(`${quotedAlias}.to__`, `${quotedAlias}.ctid__`),
     ...returning,
   ]
   return `SELECT ${list.join(', ')} FROM (${rows}) AS ${quotedAlias} ORDER BY ${quotedAlias}.ord__`

@@ -8,8 +8,10 @@ import {
   defaultExpression,
   dropSchema,
   idPerRow,
+  NO_ROW_ID,
   type PreviewOptions,
   PreviewUnsupported,
+  readFrom,
   resolveTarget,
   returningExpressions,
   returningList,
@@ -39,22 +41,22 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
   const { columns, table, quotedAlias } = target
   const prefix = withPrefix(statement.withClause)
   const syntheticIds: string[] = []
-  const takeIds = (count: number): readonly string[] => {
-    const ids = options.syntheticIds(count)
+  const takeIds = (count: number, column: Column): readonly string[] => {
+    const ids = options.syntheticIds(count, column)
     syntheticIds.push(...ids)
     return ids
   }
-  const source = await sourceOf(statement, target, options, () => idPerRow(takeIds(1)))
+  const source = await sourceOf(statement, target, options, (column) => idPerRow(takeIds(1, column)))
   dropOverridden(statement, columns, source.given)
 
   const drawsIds = columns.some((column) => !source.given.has(column.name) && usesSequence(column))
   const rows = drawsIds
     ? (source.rows ?? (await countRows(`${prefix}SELECT count(*) FROM ${source.from}`, options)))
     : 0
-  const ids = (): string => {
+  const ids = (column: Column): string => {
     if (rows === 0) return 'NULL'
-    if (rows !== undefined && rows <= MAX_LISTED_IDS) return idPerRow(takeIds(rows))
-    return `(${takeIds(1)[0]}::bigint + row_number() OVER () - 1)`
+    if (rows !== undefined && rows <= MAX_LISTED_IDS) return idPerRow(takeIds(rows, column))
+    return `(${takeIds(1, column)[0]}::bigint + row_number() OVER () - 1)`
   }
   const list = columns.map((column) => {
     const value = source.given.get(column.name) ?? castTo(column, defaultExpression(column, ids))
@@ -82,7 +84,8 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
     "'i'::text AS op__",
     'NULL::text[] AS old__',
     `${rowAsText(quotedAlias, columns)} AS new__`,
-    violationColumn(table, quotedAlias, { replaces: false }),
+    violationColumn(table, quotedAlias, { replaces: false, existing: (alias) => readFrom(target, options, alias) }),
+    NO_ROW_ID,
     ...returning,
   ]
   return {

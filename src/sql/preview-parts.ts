@@ -24,9 +24,12 @@ export interface PreviewOptions {
   /** How many rows a query has. Without it, ids for `INSERT … SELECT` start at one synthetic id and count up. */
   countRows?(query: string): Promise<number>
   /** Ids for sequence and identity defaults: out of band, never the sequence's next value. */
-  syntheticIds(count: number): readonly string[]
-  /** Where rows of a written table are read from; the table itself by default. This is where an overlay goes in. */
-  source?(relation: RangeVar): string
+  syntheticIds(count: number, column?: Column): readonly string[]
+  /**
+   * The FROM item a written table's rows are read from, with `tableoid` and
+   * `ctid`; undefined for the table itself. This is where an overlay goes in.
+   */
+  source?(table: Table, alias: string): string | undefined
 }
 
 export interface Target {
@@ -61,9 +64,11 @@ export function dropSchema(statement: unknown, relation: RangeVar): void {
 }
 
 /** The written table in a FROM clause, with its alias. */
-export function readFrom(target: Target, options: PreviewOptions, alias: string | undefined = target.alias): string {
-  const named: RangeVar = { ...target.relation, alias: alias === undefined ? undefined : { aliasname: alias } }
-  return options.source?.(named) ?? deparse({ RangeVar: named })
+export function readFrom(target: Target, options: PreviewOptions, alias: string = target.alias): string {
+  const { schema, name } = target.table
+  // With its schema, because WITH may define the bare name as something else.
+  const named: RangeVar = { ...target.relation, schemaname: schema, relname: name, alias: { aliasname: alias } }
+  return options.source?.(target.table, alias) ?? deparse({ RangeVar: named })
 }
 
 /** An expression as a value of a column. Lengths are checked on the result: an explicit cast would cut, an assignment fails. */
@@ -103,6 +108,13 @@ function withIds(column: Column, expression: string, ids: (column: Column) => st
   })
   return deparse(holder.value)
 }
+
+/** Where the old row is to be found, as one text. */
+export function rowId(table: string, row: string): string {
+  return `CAST(${table} AS text) || ':' || CAST(${row} AS text) AS id__`
+}
+
+export const NO_ROW_ID = 'NULL::text AS id__'
 
 /** One id per row, in row order. */
 export function idPerRow(ids: readonly string[]): string {

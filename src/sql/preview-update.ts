@@ -12,6 +12,7 @@ import {
   returningExpressions,
   returningList,
   rowAsText,
+  rowId,
   withGenerated,
   withPrefix,
 } from './preview-parts.js'
@@ -29,8 +30,8 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
   if (contains(statement.whereClause, 'CurrentOfExpr')) throw new PreviewUnsupported('WHERE CURRENT OF')
   const { table, columns, quotedAlias } = target
   const syntheticIds: string[] = []
-  const assigned = assignments(statement.targetList ?? [], target, () => {
-    const ids = options.syntheticIds(1)
+  const assigned = assignments(statement.targetList ?? [], target, (column) => {
+    const ids = options.syntheticIds(1, column)
     syntheticIds.push(...ids)
     return idPerRow(ids)
   })
@@ -55,7 +56,12 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
     "'u'::text AS op__",
     `${quotedAlias}.old__`,
     `${rowAsText(quotedAlias, columns)} AS new__`,
-    violationColumn(table, quotedAlias, { changed: new Set(assigned.values.keys()), replaces: true }),
+    violationColumn(table, quotedAlias, {
+      changed: new Set(assigned.values.keys()),
+      replaces: true,
+      existing: (alias) => readFrom(target, options, alias),
+    }),
+    rowId(`${quotedAlias}.to__`, `${quotedAlias}.ctid__`),
     ...returning,
   ]
   const sources = [...from.map((item) => deparse(item)), `LATERAL (${changedRow}) AS ${quotedAlias}`]
@@ -84,6 +90,7 @@ export async function previewDelete(statement: DeleteStmt, options: PreviewOptio
     `${rowAsText(quotedAlias, columns)} AS old__`,
     'NULL::text[] AS new__',
     NO_VIOLATIONS,
+    rowId(`${quotedAlias}.tableoid`, `${quotedAlias}.ctid`),
     ...returning,
   ]
   const sources = [readFrom(target, options), ...using.map((item) => deparse(item))]

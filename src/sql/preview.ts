@@ -16,8 +16,8 @@ import { contains, quoteName, tagOf } from './tree.js'
 
 export { type PreviewOptions, PreviewUnsupported } from './preview-parts.js'
 
-/** Number of columns before the RETURNING columns: operation, old row, new row, violations. */
-export const LEADING_COLUMNS = 4
+/** Number of columns before the RETURNING columns: operation, old row, new row, violations, id of the old row. */
+export const LEADING_COLUMNS = 5
 
 export interface RewriteResult {
   readonly operation: 'INSERT' | 'UPDATE' | 'DELETE'
@@ -42,8 +42,8 @@ export interface PreviewPart {
 /**
  * A write as a read-only SELECT with the same parameters. Its rows have the
  * {@link LEADING_COLUMNS}, `op__` (`i`, `u`, `d`), `old__` and `new__` (whole
- * rows as text arrays in column order) and `viol__`, then the RETURNING
- * columns. A SELECT over data-modifying WITH has only its own columns.
+ * rows as text arrays in column order), `viol__`, and `id__` (`tableoid:ctid` of
+ * the old row), then the RETURNING columns. A SELECT over data-modifying WITH has only its own columns.
  */
 export interface PreviewQuery {
   readonly operation: 'INSERT' | 'UPDATE' | 'DELETE' | 'SELECT'
@@ -152,7 +152,7 @@ async function rewriteWith(
     const names = expressions === null ? [] : returningNames(expressions, part.target)
     if (expressions !== null && names.length !== part.returning) throw new PreviewUnsupported('RETURNING in WITH')
     const full = quoteName(`${ctename}__f`)
-    const columns = ['op__', 'old__', 'new__', 'viol__', ...names.map((_, index) => `r${index}`)]
+    const columns = ['op__', 'old__', 'new__', 'viol__', 'id__', ...names.map((_, index) => `r${index}`)]
     texts.push(`${full}(${columns.join(', ')}) AS MATERIALIZED (${part.sql})`)
     if (expressions !== null) {
       const list = names.map((column, index) => `r${index} AS ${quoteName(column)}`)
@@ -165,7 +165,7 @@ async function rewriteWith(
   const parts = found.map(({ operation, table, from }) => ({
     operation,
     table,
-    sql: `${prefix}SELECT op__, old__, new__, viol__ FROM ${from}`,
+    sql: `${prefix}SELECT op__, old__, new__, viol__, id__ FROM ${from}`,
   }))
   return { prefix, parts, syntheticIds }
 }

@@ -18,6 +18,8 @@ export interface ViolationScope {
   readonly changed?: ReadonlySet<string>
   /** The row has the columns `to__` and `ctid__` of the row it replaces, if any. */
   readonly replaces: boolean
+  /** The FROM item that gives the table's rows, with `tableoid` and `ctid`, under an alias. */
+  existing(alias: string): string
   /** Unique indexes whose conflicts the statement itself handles. */
   readonly handled?: readonly UniqueIndex[]
 }
@@ -49,7 +51,6 @@ function touches(scope: ViolationScope, names: readonly string[]): boolean {
 
 /** Only plain unique indexes: no expressions, no predicate, not deferrable. */
 function uniqueTests(table: Table, alias: string, scope: ViolationScope): string[] {
-  const own = `${quoteName(table.schema)}.${quoteName(table.name)}`
   return (table.indexes ?? []).flatMap((index) => {
     if (index.predicate !== null || !index.immediate || index.numbers.includes(0)) return []
     if (scope.handled?.includes(index)) return []
@@ -60,7 +61,7 @@ function uniqueTests(table: Table, alias: string, scope: ViolationScope): string
       ? ` AND (${alias}.ctid__ IS NULL OR (e__.tableoid, e__.ctid) IS DISTINCT FROM (${alias}.to__, ${alias}.ctid__))`
       : ''
     const label = quoteText(`23505:${index.constraint ?? index.name}`)
-    return [`(SELECT ${label} FROM ${own} e__ WHERE ${same}${another} LIMIT 1)`]
+    return [`(SELECT ${label} FROM ${scope.existing('e__')} WHERE ${same}${another} LIMIT 1)`]
   })
 }
 
@@ -102,13 +103,14 @@ function tooLong(column: Column, value: string | null | undefined): boolean {
 
 /**
  * The violations of one new row: what real execution would certainly raise,
- * and what it probably would, as notes (foreign keys may be deferred, or the
- * parent may be a row of this very run).
+ * and what it probably would, as notes (foreign keys may be deferred). `madeUp`
+ * tells the run's synthetic ids.
  */
 export function judgeRow(
   table: Table,
   row: readonly (string | null)[],
   labels: readonly (string | null)[],
+  madeUp: (value: string) => boolean = () => false,
 ): { certain?: Violation; predicted: readonly Violation[] } {
   const found = columnViolation(table, row)
   const predicted: Violation[] = []
@@ -116,10 +118,25 @@ export function judgeRow(
   for (const label of labels) {
     const violation = label === null ? undefined : labelled(table, label, row)
     if (violation === undefined) continue
-    if (violation.code === '23503') predicted.push(violation)
-    else certain ??= violation
+    if (violation.code === '23503') {
+      if (!refersToMadeUp(table, violation, row, madeUp)) predicted.push(violation)
+    } else certain ??= violation
   }
   return certain === undefined ? { predicted } : { certain, predicted }
+}
+
+/** A foreign key with a value the run has made up itself: its row is the run's own, wherever it may be. */
+function refersToMadeUp(
+  table: Table,
+  { constraint }: Violation,
+  row: readonly (string | null)[],
+  madeUp: (value: string) => boolean,
+): boolean {
+  const columns = table.foreignKeys?.find(({ name }) => name === constraint)?.columns ?? []
+  return columns.some((name) => {
+    const value = row[table.columns?.findIndex((column) => column.name === name) ?? -1]
+    return value != null && madeUp(value)
+  })
 }
 
 function labelled(table: Table, label: string, row: readonly (string | null)[]): Violation {
@@ -145,6 +162,20 @@ function duplicateDetail(table: Table, name: string, row: readonly (string | nul
 
 function failingRow(code: string, row: readonly (string | null)[]): string | undefined {
   return code === '23514' ? `Failing row contains (${row.map((value) => value ?? 'null').join(', ')}).` : undefined
+}
+
+/** What a row is unique by: one text per unique index the statement itself checks, none where a value is NULL. */
+export function uniqueKeys(table: Table, row: readonly (string | null)[]): { name: string; key: string }[] {
+  return (table.indexes ?? []).flatMap((index) => {
+    if (index.predicate !== null || !index.immediate || index.numbers.includes(0)) return []
+    const values = indexColumns(table, index).map((column) => row[table.columns?.indexOf(column) ?? -1] ?? null)
+    return values.includes(null) ? [] : [{ name: index.constraint ?? index.name, key: JSON.stringify(values) }]
+  })
+}
+
+/** The row has the key of another row of the same statement. */
+export function duplicateWithin(table: Table, constraint: string, row: readonly (string | null)[]): Violation {
+  return labelled(table, `23505:${constraint}`, row)
 }
 
 /** `23505 duplicate key … (public.customers)`. */

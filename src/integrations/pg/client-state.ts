@@ -1,5 +1,6 @@
 import type { Run } from '../../run/run.js'
 import type { PgClient } from './driver.js'
+import { UndoLog } from './undo-log.js'
 
 /** `I` idle, `T` in a transaction, `E` in a failed one. */
 export type TransactionStatus = 'I' | 'T' | 'E'
@@ -14,6 +15,10 @@ export interface ClientState {
   unreadable: string | undefined
   /** Opened by a dry run and not yet handed out by the pool. */
   newborn: boolean
+  /** What the server says of its settings. */
+  readonly settings: ReadonlyMap<string, string>
+  /** Takes back what a dry transaction would have written. */
+  readonly undo: UndoLog
 }
 
 const STATE = Symbol.for('drytrace.pg.state')
@@ -33,9 +38,18 @@ const AMBIGUOUS_ENCODINGS = new Set(['BIG5', 'GB18030', 'GBK', 'JOHAB', 'SJIS', 
 export function followConnection(client: PgClient): ClientState {
   const known = stateOf(client)
   if (known !== undefined) return known
-  const state: ClientState = { status: undefined, transaction: undefined, unreadable: undefined, newborn: false }
-  Object.defineProperty(client, STATE, { value: state, enumerable: false })
   const settings = new Map<string, string>()
+  const undo = new UndoLog()
+  const state: ClientState = {
+    status: undefined,
+    transaction: undefined,
+    unreadable: undefined,
+    newborn: false,
+    settings,
+    undo,
+  }
+  Object.defineProperty(client, STATE, { value: state, enumerable: false })
+  client.connection?.on('end', () => undo.rollBack())
   client.connection?.on('readyForQuery', (message?: { status?: TransactionStatus }) => {
     state.status = message?.status ?? 'I'
   })

@@ -1,6 +1,7 @@
 import { DryTraceError, messageOf } from '../../errors.js'
 import type { Decision, Guard, Hook } from '../../guard/guard.js'
 import type { Run } from '../../run/run.js'
+import { shared } from '../../run/store.js'
 import { classify, type Statement, unparsedStatement } from '../../sql/classify.js'
 import { grammarLoaded, loadGrammar } from '../../sql/grammar.js'
 import { type ClientState, followConnection, stateOf } from './client-state.js'
@@ -21,8 +22,9 @@ export function patchClient(Client: ClientClass, guard: Guard, hook: Hook, file:
     if (typeof prototype[method] !== 'function') throw new TypeError(`pg's Client has no ${method}`)
   }
   const library = loadLibrary(file)
-  // A process that is dry as a whole will need it; a live one may never.
-  if (guard.run() !== undefined) void loadGrammar().catch(() => undefined)
+  // With the grammar at hand a statement is decided where the caller makes it. A live process may never need it.
+  shared.startListeners.add(prepareGrammar)
+  if (guard.run() !== undefined) prepareGrammar()
   const originalQuery = prototype.query
   const originalConnect = prototype.connect
 
@@ -55,6 +57,11 @@ export function patchClient(Client: ClientClass, guard: Guard, hook: Hook, file:
       }),
     )
   }
+}
+
+/** A grammar that cannot be loaded fails every statement, in words. */
+function prepareGrammar(): void {
+  void loadGrammar().catch(() => undefined)
 }
 
 interface DryCall {

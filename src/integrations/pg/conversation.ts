@@ -75,19 +75,31 @@ export class Conversation implements QueryHandlers {
     })
   }
 
-  /** Lets the application's query send itself within the fence, and hears the answer. `text` replaces its own. */
+  /**
+   * Lets the application's query send itself within the fence, and hears the
+   * answer. `text` replaces its own, and with it its parameters and their types.
+   */
   forward(
     fence: Fence,
-    options: { text?: string; sink?: Sink; retag?: (tag: string) => string } = {},
+    options: {
+      text?: string
+      values?: readonly unknown[]
+      types?: readonly number[]
+      sink?: Sink
+      retag?: (tag: string) => string
+    } = {},
   ): Promise<Answer> {
     const query = this.#query
     return this.#exchange(fence, { sink: options.sink ?? {}, forward: query, retag: options.retag }, (view) => {
-      const own = { text: query.text, name: query.name }
+      const own = { text: query.text, name: query.name, values: query.values, types: query.types }
       if (options.text !== undefined) {
         query.text = options.text
         // The name stands for the text the application knows it by.
         query.name = undefined
       }
+      if (options.values !== undefined) query.values = options.values
+      // pg has made its result parsers of the caller's types already.
+      if (options.types !== undefined) query.types = options.types
       // One statement per message is what the extended protocol guarantees; the simple one would run a whole script.
       query.requiresPreparation = () => true
       if (this.#round !== undefined) this.#round.sent = { name: query.name, text: query.text }
@@ -101,6 +113,8 @@ export class Conversation implements QueryHandlers {
         delete query.requiresPreparation
         query.text = own.text
         query.name = own.name
+        if (options.values !== undefined) query.values = own.values
+        if (options.types !== undefined) query.types = own.types
       }
     })
   }

@@ -2,15 +2,23 @@ import type { FieldChange, Preview } from '../../journal/record.js'
 import { readTable, type Table, tableQuery } from '../../sql/catalog.js'
 import { classify } from '../../sql/classify.js'
 import { hazardOf } from '../../sql/hazards.js'
+import { MAX_OVERLAY_ROWS, type RowChange, type TableChanges } from '../../sql/overlay.js'
+import { markedTable } from '../../sql/overlay-rewrite.js'
 import { parseTextArray } from '../../sql/pg-array.js'
 import { LEADING_COLUMNS, type PreviewQuery, PreviewUnsupported, previewOf } from '../../sql/preview.js'
-import { describeViolation, judgeRow, type Violation } from '../../sql/violations.js'
+import { describeViolation, duplicateWithin, judgeRow, uniqueKeys, type Violation } from '../../sql/violations.js'
 import { changesOf } from './changes.js'
+import type { OverlaidPreview } from './overlaid.js'
 import { type ReadOnly, textOf } from './read-only.js'
 
 /** Records spelled out in the diff; all are counted. */
 const MAX_DIFF_RECORDS = 100
 const MAX_NOTES = 10
+
+const TWICE: Violation = {
+  code: '21000',
+  message: 'ON CONFLICT DO UPDATE command cannot affect row a second time',
+}
 
 export interface PreviewRequest {
   readonly text: string
@@ -18,7 +26,13 @@ export interface PreviewRequest {
   readonly values: readonly unknown[]
   /** Types the server gave the parameters. */
   readonly types: readonly number[] | undefined
-  syntheticId(): string
+  syntheticId(kind: 'integer' | 'smallint'): string
+  /** True for ids the run has made up. */
+  madeUp(value: string): boolean
+  /** What the run has done so far; undefined to read the data as it is. */
+  readonly own?: OverlaidPreview
+  /** The data is known not to be what the run has made of it: a duplicate is a guess. */
+  readonly outdated?: boolean
 }
 
 /** What a blocked write would have done. */
@@ -33,6 +47,8 @@ export interface PreviewOutcome {
   readonly violation: Violation | undefined
   /** Nothing was left out that could change the result. */
   readonly exact: boolean
+  /** Every row that would be written, at most one more than an overlay holds. */
+  readonly changes: readonly TableChanges[]
 }
 
 /**
@@ -40,7 +56,15 @@ export interface PreviewOutcome {
  * @throws PreviewUnsupported, or the server's error.
  */
 export async function previewWrite(reader: ReadOnly, request: PreviewRequest): Promise<PreviewOutcome> {
-  const { values, types } = request
+  const { types, own } = request
+  const step = async (text: string) => {
+    const overlaid = await own?.rewrite(text)
+    return {
+      text: overlaid?.text ?? text,
+      values: [...request.values, ...(overlaid?.values ?? [])],
+      types: types === undefined ? undefined : [...types, ...(overlaid?.types ?? [])],
+    }
+  }
   const query = await previewOf(request.text, {
     lookup: async (relation) => {
       const [row] = await reader.rows({ text: tableQuery(relation) })
@@ -52,32 +76,35 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
       if (answer.error !== undefined) throw answer.error
       return answer.fields?.fields.length ?? 0
     },
-    countRows: async (text) => Number((await reader.rows({ text, values, types }))[0]?.[0]),
-    syntheticIds: (count) => Array.from({ length: count }, () => request.syntheticId()),
+    countRows: async (text) => Number((await reader.rows(await step(text)))[0]?.[0]),
+    syntheticIds: (count, column) => {
+      const kind = column?.baseType === 'smallint' ? 'smallint' : 'integer'
+      return Array.from({ length: count }, () => request.syntheticId(kind))
+    },
+    source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
   })
   await refuseHazards(reader, query)
 
-  const tally = new Tally(query.parts.length > 0)
+  const tally = new Tally(query, request)
   for (const part of query.parts) {
-    const answer = await reader.query({ text: part.sql, values, types }, { row: (row) => tally.add(part.table, row) })
+    tally.begin(part.table)
+    const answer = await reader.query(await step(part.sql), { row: (row) => tally.add(part.table, row) })
     if (answer.error !== undefined) throw answer.error
   }
   const rows: (string | null)[][] = []
   const { table } = query
   let count = 0
-  const answer = await reader.query(
-    { text: query.sql, values, types },
-    {
-      row(fields) {
-        count++
-        if (table === null) rows.push(fields)
-        else {
-          tally.add(table, fields)
-          if (query.returning !== null) rows.push(fields.slice(LEADING_COLUMNS))
-        }
-      },
+  if (table !== null) tally.begin(table)
+  const answer = await reader.query(await step(query.sql), {
+    row(fields) {
+      count++
+      if (table === null) rows.push(fields)
+      else {
+        tally.add(table, fields)
+        if (query.returning !== null) rows.push(fields.slice(LEADING_COLUMNS))
+      }
     },
-  )
+  })
   if (answer.error !== undefined) throw answer.error
   const violation = tally.violation(count, query)
   const notes = [...query.notes, ...tally.notes()]
@@ -88,6 +115,7 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
     syntheticIds: query.syntheticIds,
     violation,
     exact: query.notes.length === 0,
+    changes: tally.changes,
   }
 }
 
@@ -102,30 +130,63 @@ async function refuseHazards(reader: ReadOnly, query: PreviewQuery): Promise<voi
   }
 }
 
-/** Sums up the rows of a preview while they come in; nothing but the first records is kept. */
+/** Sums up the rows of a preview while they come in. */
 class Tally {
   readonly diff: FieldChange[] = []
+  readonly changes: { readonly table: Table; readonly rows: RowChange[] }[] = []
   records = 0
   readonly #severalWrites: boolean
+  readonly #outdated: boolean
+  readonly #upsert: boolean
+  readonly #madeUp: (value: string) => boolean
+  #keys = new Map<string, Set<string>>()
   #certain: { violation: Violation; table: Table; updates: boolean } | undefined
   readonly #predicted = new Set<string>()
 
-  constructor(severalWrites: boolean) {
-    this.#severalWrites = severalWrites
+  constructor({ parts, upsert }: PreviewQuery, { madeUp, outdated = false }: PreviewRequest) {
+    this.#severalWrites = parts.length > 0
+    this.#outdated = outdated
+    this.#upsert = upsert
+    this.#madeUp = madeUp
+  }
+
+  /** What follows are the rows of one writing part. */
+  begin(table: Table): void {
+    this.changes.push({ table, rows: [] })
+    this.#keys = new Map()
   }
 
   add(table: Table, row: readonly unknown[]): void {
-    const [operation, before, after, labels] = row.slice(0, LEADING_COLUMNS).map(textOf)
+    const [operation, before, after, labels, id = null] = row.slice(0, LEADING_COLUMNS).map(textOf)
     const old = before == null ? null : parseTextArray(before)
     const fresh = after == null ? null : parseTextArray(after)
     if (++this.records <= MAX_DIFF_RECORDS) this.diff.push(...changesOf(table, old, fresh))
+    if (this.records <= MAX_OVERLAY_ROWS + 1) {
+      this.changes.at(-1)?.rows.push({ operation: operation as RowChange['operation'], before: old, after: fresh, id })
+    }
     if (fresh === null) return
-    const judged = judgeRow(table, fresh, labels == null ? [] : parseTextArray(labels))
+    const judged = judgeRow(table, fresh, labels == null ? [] : parseTextArray(labels), this.#madeUp)
     for (const violation of judged.predicted) this.#predict(violation, table)
-    if (judged.certain === undefined) return
+    const twin = this.#severalWrites ? undefined : this.#twin(table, fresh)
+    if (judged.certain === undefined) {
+      if (twin !== undefined) this.#certain ??= { violation: twin, table, updates: false }
+      return
+    }
     // Within one statement one part may make room for the other's rows, so a duplicate is only a guess.
-    if (this.#severalWrites && judged.certain.code === '23505') this.#predict(judged.certain, table)
+    if ((this.#severalWrites || this.#outdated) && judged.certain.code === '23505') this.#predict(judged.certain, table)
     else this.#certain ??= { violation: judged.certain, table, updates: operation === 'u' }
+  }
+
+  /** Another row of this statement has taken the key already. */
+  #twin(table: Table, row: readonly (string | null)[]): Violation | undefined {
+    let found: Violation | undefined
+    for (const { name, key } of uniqueKeys(table, row)) {
+      const taken = this.#keys.get(name) ?? new Set()
+      this.#keys.set(name, taken)
+      if (taken.has(key)) found ??= this.#upsert ? TWICE : duplicateWithin(table, name, row)
+      taken.add(key)
+    }
+    return found
   }
 
   #predict(violation: Violation, table: Table): void {

@@ -6,6 +6,7 @@ import { hazardOf } from '../../sql/hazards.js'
 import { neutralise } from '../../sql/neutralise.js'
 import { deliver } from './deliver.js'
 import type { RowDescription } from './driver.js'
+import { type OverlaidRead, overlaidRead, overlayOf, tell } from './overlaid.js'
 import { NO_FENCE, type Sink } from './round.js'
 import { fail, insideDryTransaction, insideLiveTransaction, type Planned, record, type Session } from './session.js'
 import { simulateBlocked } from './write.js'
@@ -34,8 +35,9 @@ export async function executeRead(session: Session, planned: Planned, decision: 
   }
   const culprit = await culpritOf(session, statement)
   if (culprit !== undefined) return await simulateBlocked(session, statement, session.decide(statement, culprit), true)
+  const overlaid = await overlaidRead(session, statement, planned.several)
   record(session, decision)
-  return await runRead(session, statement, planned.several ? statement.text : undefined)
+  return await runRead(session, statement, planned.several ? statement.text : undefined, overlaid)
 }
 
 /** A query with locks or calls that must not happen: the rest of it is executed READ ONLY. */
@@ -43,6 +45,7 @@ export async function executeNeutralised(
   session: Session,
   statement: Statement,
   decision: Decision,
+  several: boolean,
 ): Promise<Error | undefined> {
   session.current = decision
   const harmless = NEUTRALISABLE.has(statement.node) ? neutralised(session, statement) : undefined
@@ -50,13 +53,14 @@ export async function executeNeutralised(
   if (harmless === undefined || culprit !== undefined) return await simulateBlocked(session, statement, decision, true)
   const { notes, syntheticIds } = harmless
   const blocked = decision.verdict !== 'allow'
+  const overlaid = await overlaidRead(session, harmless.statement, several)
   record(session, decision, {
     note: notes.join('; '),
     syntheticIds,
     ...(blocked ? { preview: { method: 'synthesized' as const, rows: 0, diff: [], notes } } : {}),
     ...(blocked ? { fidelity: 'plausible' as const } : {}),
   })
-  return await runRead(session, harmless.statement, harmless.statement.text)
+  return await runRead(session, harmless.statement, harmless.statement.text, overlaid)
 }
 
 /** A statement that changes the session: sent as it is, unless that would outlast the run. */
@@ -91,20 +95,32 @@ function whyFaked(session: Session, statement: Statement): string | undefined {
   return undefined
 }
 
-async function runRead(session: Session, statement: Statement, text: string | undefined): Promise<Error | undefined> {
+async function runRead(
+  session: Session,
+  statement: Statement,
+  text: string | undefined,
+  overlaid: OverlaidRead | undefined,
+): Promise<Error | undefined> {
   const { conversation, reader, query } = session
   const fence = STICKY.has(statement.node) ? reader.fence() : reader.recoverable()
   // What may turn out to be a write shows nothing to the caller before it has succeeded.
   const held = statement.kind === 'unsure' ? new HeldRows() : undefined
   let delivered = false
-  const sink: Sink = held?.sinkFor(session) ?? {
+  const described =
+    overlaid === undefined ? undefined : (message: RowDescription) => asDescribed(message, overlaid.fields)
+  const sink: Sink = held?.sinkFor(session, described) ?? {
+    ...(described ? { rowDescription: (message) => query.handleRowDescription(described(message)) } : {}),
     row(fields) {
       delivered = true
       query.handleDataRow({ fields })
     },
   }
-  const answer = await conversation.forward(fence, { text, sink })
+  const answer = await conversation.forward(fence, { text, ...overlaid, sink })
   if (answer.error === undefined || answer.lost) return answer.error
+  if (overlaid !== undefined && !delivered && REFUSED.test(answer.error.code ?? '')) {
+    await leaveFence(session, fence, answer)
+    return await runReadOnDataAsItIs(session, statement, text, answer.error)
+  }
   const wrote = answer.error.code === READ_ONLY_VIOLATION
   // In the application's own dry transaction any other error has failed it, as it would have live.
   if (wrote || !insideDryTransaction(session)) await leaveFence(session, fence, answer)
@@ -120,6 +136,29 @@ async function runRead(session: Session, statement: Statement, text: string | un
     return answer.error
   }
   return await simulateBlocked(session, statement, decision, true)
+}
+
+/** SQLSTATEs of a server that does not take a statement, whatever the data. */
+const REFUSED = /^(0A|42|54)/
+
+/** The rewrite is ours: what only it is refused for is no error of the caller's. */
+async function runReadOnDataAsItIs(
+  session: Session,
+  statement: Statement,
+  text: string | undefined,
+  refusal: Error,
+): Promise<Error | undefined> {
+  const error = await runRead(session, statement, text, undefined)
+  if (error === undefined) {
+    tell(session, overlayOf(session.run, session.conversation.client), statement, refusal.message)
+  }
+  return error
+}
+
+/** Columns as the original statement has them, in the format this execution gives them in. */
+function asDescribed(actual: RowDescription, original: RowDescription): RowDescription {
+  const fields = original.fields.map((field, index) => ({ ...field, format: actual.fields[index]?.format }))
+  return { ...actual, fields }
 }
 
 async function leaveFence(
@@ -158,10 +197,10 @@ class HeldRows {
   #fields: RowDescription | undefined
   readonly #rows: (string | null)[][] = []
 
-  sinkFor({ query }: Session): Sink {
+  sinkFor({ query }: Session, described = (message: RowDescription) => message): Sink {
     return {
       rowDescription: (message) => {
-        this.#fields = message
+        this.#fields = described(message)
       },
       row: (fields) => {
         this.#rows.push(fields)

@@ -2,6 +2,7 @@ import { DryTraceError, messageOf } from '../../errors.js'
 import type { Decision } from '../../guard/guard.js'
 import { type Statement, unparsedStatement } from '../../sql/classify.js'
 import { loadGrammar } from '../../sql/grammar.js'
+import { overlayTime } from '../../sql/overlay.js'
 import { isRead } from './effect.js'
 import { executeNeutralised, executeRead, executeSession } from './read.js'
 import { NO_FENCE } from './round.js'
@@ -51,10 +52,17 @@ async function executeAll(session: Session, plan: readonly Planned[]): Promise<E
   if (plan.length === 0) return (await session.conversation.forward(NO_FENCE, { text: '' })).error
   const refused = await refusedScript(session, plan)
   if (refused !== undefined) return refused
+  const { conversation } = session
+  // A script without transaction control is one transaction.
+  const atomic =
+    plan.length > 1 && conversation.status === 'I' && plan.every(({ statement }) => statement.kind !== 'tx')
+  const since = overlayTime()
   for (const planned of plan) {
     const error = await executeOne(session, planned)
+    if (error === undefined) continue
+    if (atomic) conversation.state.undo.undoSince(since)
     // The server drops the rest of a script after an error.
-    if (error !== undefined) return error
+    return error
   }
   return undefined
 }
@@ -90,7 +98,7 @@ async function executeOne(session: Session, planned: Planned): Promise<Error | u
       if (!isRead(statement) && decision.verdict === 'allow') {
         return await executeAllowed(session, statement, decision, planned.several)
       }
-      return await executeNeutralised(session, statement, decision)
+      return await executeNeutralised(session, statement, decision, planned.several)
     default:
       return decision.verdict === 'allow'
         ? await executeAllowed(session, statement, decision, planned.several)

@@ -57,7 +57,9 @@ export function insideDryTransaction({ conversation }: Session): boolean {
 
 /** The transaction ended on its own, for example by COMMIT or a timeout. */
 export function forgetEndedTransaction(state: ClientState): void {
-  if (state.status === 'I') state.transaction = undefined
+  if (state.status !== 'I') return
+  state.transaction = undefined
+  state.undo.rollBack()
 }
 
 /** Fails the dry transaction as a failed write would have, so that what follows gets 25P02. */

@@ -17,20 +17,27 @@ export async function controlTransaction(session: Session, statement: Statement)
   if (/^(BEGIN|START)$/.test(statement.operation)) {
     // Inside a transaction it is only a warning, but READ WRITE would still take effect.
     state.transaction ??= session.run
-    return await send(session, beginReadOnly(parseOne(statement.text)))
+    return await send(session, statement, { text: beginReadOnly(parseOne(statement.text)) })
   }
   if (statement.operation === 'COMMIT' && insideDryTransaction(session)) {
     // COMMIT of a failed transaction answers ROLLBACK.
     const tag = conversation.status === 'E' ? 'ROLLBACK' : 'COMMIT'
     const chain = /\band\s+chain\b/i.test(statement.safeText) ? ' AND CHAIN' : ''
-    return await send(session, `ROLLBACK${chain}`, () => tag)
+    return await send(session, statement, { text: `ROLLBACK${chain}`, tag })
   }
-  return await send(session, statement.text)
+  return await send(session, statement, { text: statement.text })
 }
 
-async function send(session: Session, text: string, retag?: (tag: string) => string): Promise<Error | undefined> {
+async function send(
+  session: Session,
+  statement: Statement,
+  { text, tag }: { text: string; tag?: string },
+): Promise<Error | undefined> {
+  const { state } = session.conversation
+  const retag = tag === undefined ? undefined : () => tag
   const answer = await session.conversation.forward(NO_FENCE, { text, retag })
-  forgetEndedTransaction(session.conversation.state)
+  if (answer.error === undefined) state.undo.control(parseOne(statement.text), (tag ?? answer.tag) === 'ROLLBACK')
+  forgetEndedTransaction(state)
   return answer.error
 }
 
@@ -49,6 +56,7 @@ function controlLiveTransaction(session: Session, statement: Statement): Error |
       new DryTraceError('DRY_BLOCKED', `dry run: ${operation} of a transaction that was opened outside the run`),
     )
   }
+  session.conversation.state.undo.control(parseOne(statement.text), false)
   const tag = operation === 'ROLLBACK TO' ? 'ROLLBACK' : operation === 'START' ? 'START TRANSACTION' : operation
   deliver(session.query, session.conversation.connection, { tag })
   return undefined

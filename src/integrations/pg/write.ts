@@ -4,7 +4,9 @@ import type { Decision } from '../../guard/guard.js'
 import type { Statement } from '../../sql/classify.js'
 import { PreviewUnsupported } from '../../sql/preview.js'
 import { deliver, nativeError } from './deliver.js'
-import { type PreviewOutcome, previewWrite } from './preview.js'
+import { markStale } from './overlaid.js'
+import { keepRows, previewWithOwnRows } from './own-rows.js'
+import type { PreviewOutcome } from './preview.js'
 import { type Answer, type DatabaseError, NO_FENCE } from './round.js'
 import { fail, failTransaction, forgetEndedTransaction, insideDryTransaction, record, type Session } from './session.js'
 import { simulateStatement } from './simulate.js'
@@ -84,13 +86,8 @@ export async function simulateBlocked(
     statement.operation !== 'SELECT INTO'
   ) {
     try {
-      const outcome = await previewWrite(reader, {
-        text: statement.text,
-        values,
-        types: described?.parameterTypes,
-        syntheticId: () => session.guard.syntheticId(session.run, 'integer'),
-      })
-      return await deliverPreview(session, decision, outcome, described)
+      const { outcome, blind } = await previewWithOwnRows(session, statement, values, described?.parameterTypes)
+      return await deliverPreview(session, decision, outcome, { described, statement, blind })
     } catch (error) {
       if (conversation.lost !== undefined) throw error
       if (!(error instanceof PreviewUnsupported) && !(error instanceof session.library.DatabaseError)) throw error
@@ -107,6 +104,7 @@ export async function simulateBlocked(
       notes.push(`no preview: ${messageOf(error)}`)
     }
   }
+  if (!/^(Explain|Create|Copy)/.test(statement.node)) await markStale(session, statement, 'it was not worked out')
   const simulated = simulateStatement({
     statement,
     values,
@@ -126,7 +124,7 @@ async function deliverPreview(
   session: Session,
   decision: Decision,
   outcome: PreviewOutcome,
-  described: Answer | undefined,
+  { described, statement, blind }: { described: Answer | undefined; statement: Statement; blind: string | undefined },
 ): Promise<Error | undefined> {
   const { preview, violation, syntheticIds, rows, tag } = outcome
   const fields = described?.fields
@@ -139,7 +137,9 @@ async function deliverPreview(
     await failTransaction(session)
     return error
   }
-  record(session, decision, { preview, syntheticIds, fidelity: outcome.exact ? 'exact' : 'plausible' })
+  const exact = outcome.exact && blind === undefined
+  record(session, decision, { preview, syntheticIds, fidelity: exact ? 'exact' : 'plausible' })
+  keepRows(session, statement, outcome.changes, blind)
   deliver(session.query, session.conversation.connection, { tag, fields, rows })
   return undefined
 }

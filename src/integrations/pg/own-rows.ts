@@ -1,0 +1,103 @@
+import type { Table } from '../../sql/catalog.js'
+import type { Statement } from '../../sql/classify.js'
+import type { Overlay, RowChange, TableChanges } from '../../sql/overlay.js'
+import { NotOverlaid } from '../../sql/overlay-rewrite.js'
+import { ambiguousSettings, OverlaidPreview, overlayOf, tell, tellStale } from './overlaid.js'
+import { type PreviewOutcome, type PreviewRequest, previewWrite } from './preview.js'
+import type { Session } from './session.js'
+import { isMadeUp, smallId } from './small-ids.js'
+
+/** A preview, and why it saw the data as it is instead of the run's own rows, if it did. */
+export interface OwnPreview {
+  readonly outcome: PreviewOutcome
+  readonly blind: string | undefined
+}
+
+/** Works out a write over what the run has written before. @throws as previewWrite */
+export async function previewWithOwnRows(
+  session: Session,
+  statement: Statement,
+  values: readonly unknown[],
+  types: readonly number[] | undefined,
+): Promise<OwnPreview> {
+  const { conversation, reader, guard, run } = session
+  const overlay = overlayOf(run, conversation.client)
+  const request: PreviewRequest = {
+    text: statement.text,
+    values,
+    types,
+    syntheticId: (kind) => (kind === 'smallint' ? smallId(run) : guard.syntheticId(run, 'integer')),
+    madeUp: (value) => isMadeUp(run, value),
+  }
+  if (overlay.untouched) return { outcome: await previewWrite(reader, request), blind: undefined }
+  let blind = ''
+  for (const spellOut of [false, true]) {
+    try {
+      const own = new OverlaidPreview(reader, overlay, types?.length ?? values.length, spellOut)
+      const resolution = await own.check(statement.text)
+      if (resolution !== undefined) tellStale(session, overlay, statement, resolution)
+      const outdated = resolution?.relations.some(({ oid }) => oid !== null && overlay.stale.has(oid))
+      return { outcome: await previewWrite(reader, { ...request, own, outdated }), blind: undefined }
+    } catch (error) {
+      if (conversation.lost !== undefined) throw error
+      const refused = error instanceof session.library.DatabaseError && !isOfTheData(error)
+      if (!refused && !(error instanceof NotOverlaid)) throw error
+      blind ||= error.message
+      if (!refused) break
+    }
+  }
+  // What fails without the run's own rows too does not fail because of them.
+  const outcome = await previewWrite(reader, { ...request, outdated: true })
+  tell(session, overlay, statement, blind)
+  return { outcome, blind }
+}
+
+function isOfTheData(error: Error & { code?: string }): boolean {
+  return /^2[123]/.test(error.code ?? '')
+}
+
+/** Remembers what a blocked write would have written, for what the run reads and writes next. */
+export function keepRows(
+  session: Session,
+  statement: Statement,
+  changes: readonly TableChanges[],
+  blind: string | undefined,
+): void {
+  const { conversation, run, guard } = session
+  const written = changes.filter(({ rows }) => rows.length > 0)
+  if (written.length === 0) return
+  const overlay = overlayOf(run, conversation.client)
+  const reason = blind ?? ambiguousSettings(conversation)
+  if (reason !== undefined) {
+    for (const { table } of written) overlay.stale.set(table.oid, reason)
+    return
+  }
+  const { undo } = conversation.state
+  undo.follow(overlay)
+  if (!overlay.apply(undo, written)) {
+    const message = `overlay truncated: what ${statement.operation} and later statements would write is not seen by later reads`
+    if (overlay.told.has('truncated')) return
+    overlay.told.add('truncated')
+    guard.within(run, () => guard.problem(run, 'gap', message))
+    return
+  }
+  for (const { table, rows } of written) markCascades(overlay, table, rows)
+}
+
+const CASCADING = /^[cnd]$/
+
+/** Rows that foreign keys would change along are not worked out. */
+function markCascades(overlay: Overlay, table: Table, rows: readonly RowChange[]): void {
+  const deletes = rows.some(({ operation }) => operation === 'd')
+  const rekeys = rows.some(({ operation, before, after }) => operation === 'u' && keyChanged(table, before, after))
+  for (const { oid, onDelete, onUpdate } of table.referencedBy ?? []) {
+    if ((deletes && CASCADING.test(onDelete)) || (rekeys && CASCADING.test(onUpdate))) {
+      overlay.stale.set(oid, `rows that refer to changed rows of ${table.name} would change with them`)
+    }
+  }
+}
+
+function keyChanged(table: Table, before: RowChange['before'], after: RowChange['after']): boolean {
+  const unique = new Set((table.indexes ?? []).flatMap((index) => index.numbers))
+  return (table.columns ?? []).some(({ number }, index) => unique.has(number) && before?.[index] !== after?.[index])
+}
