@@ -3,7 +3,6 @@ import { type Attributes, isSpanContextValid, type Span, SpanKind, SpanStatusCod
 import { DryTraceError, messageOf } from '../errors.js'
 import type { FieldChange, Outcome } from '../journal/record.js'
 import type { Journal } from '../journal/writer.js'
-import type { Run } from '../run/run.js'
 import * as semconv from '../semconv.js'
 import { VERSION } from '../version.js'
 import type { EffectDetail } from './effect.js'
