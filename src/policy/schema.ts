@@ -109,6 +109,10 @@ const rule = z
         if (value[field] === undefined) say(`allow on a write needs owner, reason and expires: add ${field}`, [field])
       }
     }
+    // Nowhere else is there a handler to run, and the report would say "forwarded" of a call that was only blocked.
+    if (value.verdict === 'loopback' && value.match.system !== 'pg-boss') {
+      say('loopback is for queues: match {system: pg-boss}', ['verdict'])
+    }
     if (value.verdict === 'allow' && value.respond !== undefined)
       say('allow and respond exclude each other', ['respond'])
     if (value.respond?.json !== undefined && value.respond.text !== undefined) {

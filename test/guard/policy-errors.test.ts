@@ -42,6 +42,11 @@ const ROWS: readonly Row[] = [
     problems: [[4, 'rule "wide": rules.0.match.host: host is required for http rules']],
   },
   {
+    name: 'loopback where there is no queue',
+    text: rule('{name: loop, match: {system: http, host: crm.example}, verdict: loopback}'),
+    problems: [[3, 'rule "loop": rules.0.verdict: loopback is for queues']],
+  },
+  {
     name: 'an http rule by alternatives, without a host',
     text: rule('{name: wide, match: {system: "http|smtp"}, effect: read}'),
     problems: [[3, 'host is required for http rules']],
