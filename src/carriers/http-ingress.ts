@@ -1,5 +1,5 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
+import net, { type Socket } from 'node:net'
 import { bindEmitter } from '../run/bind.js'
 import { type Flag, readFlag, versionedFlag } from '../run/flag.js'
 import type { Run } from '../run/run.js'
@@ -39,7 +39,7 @@ export function wrapServer(prototype: Server, admission: Admission): void {
   const emit: Emit = function emit(event, ...args) {
     if (!REQUEST_EVENTS.has(event)) return Reflect.apply(original, this, [event, ...args])
     const request = args[0] as IncomingMessage
-    const raw = findCarriers(request.rawHeaders)
+    const raw = findCarriers(rawHeadersOf(request))
     const flag = raw === undefined ? undefined : readFlag(raw)
     if (flag === undefined) {
       if (shared.processRun !== undefined) mark(args[1], shared.processRun)
@@ -48,6 +48,17 @@ export function wrapServer(prototype: Server, admission: Admission): void {
     return enter(admission, flag, request, args[1], () => Reflect.apply(original, this, [event, ...args]))
   }
   Object.defineProperty(prototype, 'emit', { value: emit, writable: true, configurable: true, enumerable: false })
+}
+
+/** Adapters that emulate a server (serverless platforms, test tools) make requests that have parsed headers only. */
+function rawHeadersOf({ rawHeaders, headers }: Partial<IncomingMessage>): readonly string[] {
+  if (rawHeaders !== undefined && rawHeaders.length > 0) return rawHeaders
+  return Object.entries(headers ?? {}).flatMap(([name, value]) => [name, String(value)])
+}
+
+/** Nothing says where an emulated request comes from: it is no loopback peer. */
+function addressOf({ socket }: Partial<IncomingMessage>): string | undefined {
+  return socket instanceof net.Socket ? socket.remoteAddress : 'an emulated connection'
 }
 
 function enter(
@@ -61,7 +72,7 @@ function enter(
   try {
     // Without a readable id, the one that OpenTelemetry's extraction has made up holds: it is on the spans.
     const asked = flag.runId === undefined ? { ...flag, runId: currentRun()?.id } : flag
-    run = admission.admit(asked, peerAt(request.socket.remoteAddress, request.headers), 'http')
+    run = admission.admit(asked, peerAt(addressOf(request), request.headers), 'http')
   } catch (error) {
     refuse(reply, error)
     return true

@@ -57,12 +57,18 @@ export function trackConnections(packages: readonly string[]): OpenConnections {
   }
 }
 
+/** Empty where the application has a way with stacks of its own: the connection counts as unknown then, and lives. */
 function stackOf(): string {
   const limit = Error.stackTraceLimit
-  Error.stackTraceLimit = 24
-  const { stack = '' } = new Error()
-  Error.stackTraceLimit = limit
-  return stack
+  try {
+    Error.stackTraceLimit = 24
+    const { stack } = new Error() as { stack?: unknown }
+    return typeof stack === 'string' ? stack : ''
+  } catch {
+    return ''
+  } finally {
+    Reflect.set(Error, 'stackTraceLimit', limit)
+  }
 }
 
 /** The first frame that is neither Node's nor ours. */

@@ -3,14 +3,13 @@ import { subscribe } from 'node:diagnostics_channel'
 import type { ClientRequest } from 'node:http'
 import { syncBuiltinESMExports } from 'node:module'
 import { carryFlag, type HeaderBag } from '../../carriers/outgoing.js'
-import { DryTraceError } from '../../errors.js'
 import type { Decision, Guard, Hook } from '../../guard/guard.js'
 import type { Integration } from '../integration.js'
 import { type AgentOptions, injectView, type RequestInternals } from './agent-view.js'
 import { heldHeaders, relay } from './held-request.js'
 import { classifyHttp, type HttpCall, suspicion } from './http-effect.js'
 import { tapRequest } from './model-call.js'
-import { answerBlocked, isRefusedByPolicy, type SendHeld } from './responder.js'
+import { answerBlocked, isRefusedByPolicy, refusal, type SendHeld, unrecorded } from './responder.js'
 import { SimulatedSocket, SimulatedTlsSocket } from './simulated-socket.js'
 import { isTelemetryExport } from './telemetry-export.js'
 
@@ -131,16 +130,6 @@ function simulate(
   request.onSocket(socket)
 }
 
-function refusal(guard: Guard, decision: Decision): Error {
-  try {
-    guard.record(decision)
-  } catch (error) {
-    return error as Error
-  }
-  const { summary } = decision.effect
-  return decision.error ?? new DryTraceError('DRY_BLOCKED', `dry run: ${summary} was blocked and cannot be simulated`)
-}
-
 type AnyFunction = (...args: unknown[]) => unknown
 
 function wrapFunction(
@@ -204,11 +193,9 @@ function failUnseen(guard: Guard, decided: WeakMap<object, Decision | 'exempt'>)
     if (isTelemetryExport(call)) return
     const decision = guard.decide(run, HOOK, () => classifyHttp(call))
     decided.set(request, decision)
-    if (decision.verdict === 'allow') {
-      guard.record(decision)
-      return
-    }
-    request.destroy(refusal(guard, decision))
+    // What a subscriber throws would end the process, and the request would go out all the same.
+    const error = decision.verdict === 'allow' ? unrecorded(guard, decision) : refusal(guard, decision)
+    if (error !== undefined) request.destroy(error)
   })
 }
 

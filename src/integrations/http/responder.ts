@@ -57,6 +57,26 @@ export function answerBlocked(guard: Guard, current: () => Decision, send?: Send
   }
 }
 
+/** Why a call cannot go on though it is allowed: it could not be put on record. */
+export function unrecorded(guard: Guard, decision: Decision): Error | undefined {
+  try {
+    guard.record(decision)
+    return undefined
+  } catch (error) {
+    return error as Error
+  }
+}
+
+/** Puts a call that is blocked without an answer on record, and gives the error its caller gets. */
+export function refusal(guard: Guard, decision: Decision): Error {
+  const { summary } = decision.effect
+  return (
+    unrecorded(guard, decision) ??
+    decision.error ??
+    new DryTraceError('DRY_BLOCKED', `dry run: ${summary} was blocked and cannot be simulated`)
+  )
+}
+
 /** `onBlocked: throw`: a final answer, because a socket error makes SDKs try again. */
 export function isRefusedByPolicy({ verdict, error }: Decision): boolean {
   return verdict === 'block' && error instanceof DryTraceError && error.code === 'DRY_BLOCKED'

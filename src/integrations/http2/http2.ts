@@ -2,12 +2,11 @@ import type { ClientHttp2Session, ClientHttp2Stream } from 'node:http2'
 import { promisify } from 'node:util'
 import { type Http2, whenHttp2Loads } from '../../carriers/http2-module.js'
 import { carryFlag } from '../../carriers/outgoing.js'
-import { DryTraceError } from '../../errors.js'
 import type { Decision, Guard, Hook } from '../../guard/guard.js'
 import { carriesRequests } from '../../guard/open-connections.js'
 import { shared } from '../../run/store.js'
 import { classifyHttp, type HttpCall, suspicion } from '../http/http-effect.js'
-import { answerBlocked, isRefusedByPolicy } from '../http/responder.js'
+import { answerBlocked, isRefusedByPolicy, refusal } from '../http/responder.js'
 import { isTelemetryExport } from '../http/telemetry-export.js'
 import type { Integration } from '../integration.js'
 import { sendHeld } from './held-request.js'
@@ -146,16 +145,6 @@ function patchRequest(
   }
   Object.defineProperties(request, Object.getOwnPropertyDescriptors(original))
   prototype.request = request
-}
-
-function refusal(guard: Guard, decision: Decision): Error {
-  try {
-    guard.record(decision)
-  } catch (error) {
-    return error as Error
-  }
-  const { summary } = decision.effect
-  return decision.error ?? new DryTraceError('DRY_BLOCKED', `dry run: ${summary} was blocked and cannot be simulated`)
 }
 
 function stackOf(): string {

@@ -1,13 +1,12 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { subscribe } from 'node:diagnostics_channel'
 import { carryFlag, withoutInjection } from '../../carriers/outgoing.js'
-import { DryTraceError } from '../../errors.js'
 import type { Decision, Guard, Hook } from '../../guard/guard.js'
 import { annotateLibrarySpan, expectLibrarySpan } from '../../guard/library-span.js'
 import { shared } from '../../run/store.js'
 import { heldBody, heldHeaders } from '../http/held-request.js'
 import { classifyHttp, type HttpCall, suspicion } from '../http/http-effect.js'
-import { answerBlocked, isRefusedByPolicy, type SendHeld } from '../http/responder.js'
+import { answerBlocked, isRefusedByPolicy, refusal, type SendHeld, unrecorded } from '../http/responder.js'
 import { SimulatedSocket, SimulatedTlsSocket } from '../http/simulated-socket.js'
 import { isTelemetryExport } from '../http/telemetry-export.js'
 import type { Integration } from '../integration.js'
@@ -240,24 +239,15 @@ function failUnseen(guard: Guard): void {
     const call = parseCall(String(request.origin), request)
     if (call === undefined || isTelemetryExport(call)) return
     const decision = guard.decide(run, { name: 'undici', version: null }, () => classifyHttp(call))
-    if (decision.verdict === 'allow') guard.record(decision)
-    else failRequest(request, refusal(guard, decision))
+    // What a subscriber throws would end the process, and the request would go out all the same.
+    const error = decision.verdict === 'allow' ? unrecorded(guard, decision) : refusal(guard, decision)
+    if (error !== undefined) failRequest(request, error)
   })
 }
 
 /** Never on the caller's own object: it may be used again, for another call. */
 function stamp(options: DispatchOptions, value: Stamp): DispatchOptions {
   return Object.assign(Object.create(Object.getPrototypeOf(options)), options, { [DECISION]: value })
-}
-
-function refusal(guard: Guard, decision: Decision): Error {
-  try {
-    guard.record(decision)
-  } catch (error) {
-    return error as Error
-  }
-  const { summary } = decision.effect
-  return decision.error ?? new DryTraceError('DRY_BLOCKED', `dry run: ${summary} was blocked and cannot be simulated`)
 }
 
 /** undici 8 has `onResponseError`, 6 has `onError`, 7 both. */
