@@ -120,6 +120,8 @@ export interface Guard {
   hold(run: Run): (error?: unknown) => void
   /** The policy's answer to how PostgreSQL writes are previewed. */
   readonly preview: 'select' | 'rollback' | 'none'
+  /** Limits of `preview: rollback`. */
+  readonly rollback: RollbackLimits
   /** Redacts and caps what goes into a payload excerpt. */
   redact(value: unknown, name?: string): unknown
   /** True when the policy lets this host be told of the run (a `forward` rule names it). */
@@ -130,6 +132,14 @@ export interface Guard {
   llm(run: Run, call: ModelCall): void
   /** A made-up id nobody can take for a real one, remembered so that its later use is reported. */
   syntheticId(run: Run, kind: 'integer' | 'uuid' | 'string'): string
+}
+
+/** What a transaction that holds a run's writes until they are rolled back may cost live traffic. */
+export interface RollbackLimits {
+  readonly lockMilliseconds: number
+  readonly statementMilliseconds: number
+  /** How long the transaction may stand idle, for example while a model answers. */
+  readonly idleMilliseconds: number
 }
 
 /** A model call, as far as the request and the answer tell. */

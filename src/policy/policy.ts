@@ -43,6 +43,11 @@ export interface Policy {
   readonly rules: number
   readonly trust: { readonly mode: 'signed' | 'loopback' | undefined; readonly audience: readonly string[] }
   readonly preview: 'select' | 'rollback' | 'none'
+  readonly rollback: {
+    readonly lockMilliseconds: number
+    readonly statementMilliseconds: number
+    readonly idleMilliseconds: number
+  }
   readonly budget: Budget
   readonly redact: readonly string[]
   readonly recordDecisions: boolean
@@ -82,6 +87,11 @@ export function compilePolicy(document: PolicyDocument, origin: { file?: string;
     rules: own.length,
     trust: { mode: document.trust?.mode, audience: document.trust?.audience ?? [] },
     preview: document.postgres?.preview ?? 'select',
+    rollback: {
+      lockMilliseconds: Math.round((document.postgres?.rollback?.lockSeconds ?? 1) * 1000),
+      statementMilliseconds: Math.round((document.postgres?.rollback?.statementSeconds ?? 10) * 1000),
+      idleMilliseconds: Math.round((document.postgres?.rollback?.idleSeconds ?? 60) * 1000),
+    },
     budget: {
       writes: document.budget?.writes ?? DEFAULT_BUDGET.writes,
       repeats: document.budget?.repeats ?? DEFAULT_BUDGET.repeats,

@@ -142,10 +142,28 @@ export const policySchema = z.strictObject({
     .strictObject({ mode: z.enum(['signed', 'loopback']).optional(), audience: z.array(z.string().min(1)).optional() })
     .optional(),
   postgres: z
-    .strictObject({ preview: z.enum(['select', 'rollback', 'none']).optional() })
-    .refine((value) => value.preview !== 'rollback', {
-      path: ['preview'],
-      error: 'rollback is not available in this version; use select or none',
+    .strictObject({
+      preview: z
+        .enum(['select', 'rollback', 'none'])
+        .optional()
+        .describe('How writes are worked out: by reading, by executing and rolling back, or not at all.'),
+      rollback: z
+        .strictObject({
+          lockSeconds: z.number().positive().max(60).optional().describe('Waits this long for a lock; default 1.'),
+          statementSeconds: z.number().positive().max(600).optional().describe('Longest statement; default 10.'),
+          idleSeconds: z
+            .number()
+            .positive()
+            .max(3600)
+            .optional()
+            .describe('Longest pause between statements, with the locks held; default 60.'),
+        })
+        .optional()
+        .describe('Limits of preview: rollback.'),
+    })
+    .refine((value) => value.rollback === undefined || value.preview === 'rollback', {
+      path: ['rollback'],
+      error: 'these limits are for preview: rollback',
     })
     .optional(),
   onBlocked: z.enum(['simulate', 'throw']).optional(),

@@ -15,8 +15,9 @@ const SOURCE =
   '|\\yhttp_(get|post|put|patch|delete|head)\\y|\\yhttp\\s*\\(|pg_logical_emit|pg_switch_wal|brin_(de)?summarize|gin_clean' +
   '|pg_reload_conf|pg_create_restore_point|net\\.http)'
 
-/** Rows of `('f' | 'v', name)`: the functions, and the views over them or over such built-in functions. */
-export const HAZARDS_QUERY = `WITH RECURSIVE source AS MATERIALIZED (
+/** Rows of `('f' | 'v', name)`: the functions that match `source`, and the views over them or over such built-in functions. */
+export function hazardsQuery(source: string): string {
+  return `WITH RECURSIVE source AS MATERIALIZED (
   SELECT p.oid, lower(p.proname) AS name, l.lanname, p.provolatile,
     lower(CASE WHEN p.prosrc = '' AND p.prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid) ELSE p.prosrc END) AS body
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
@@ -24,7 +25,7 @@ export const HAZARDS_QUERY = `WITH RECURSIVE source AS MATERIALIZED (
 ), functions AS (
   SELECT s.oid, s.name FROM source s
   WHERE (s.lanname NOT IN ('sql', 'plpgsql') AND s.provolatile = 'v' AND s.name !~ '^(uuid_generate|gen_random|gen_salt)')
-    OR s.body ~ '${SOURCE}'
+    OR s.body ~ '${source}'
   UNION
   SELECT s.oid, s.name FROM source s JOIN functions f ON s.lanname IN ('sql', 'plpgsql') AND position(f.name IN s.body) > 0
 ), views AS (
@@ -32,13 +33,16 @@ export const HAZARDS_QUERY = `WITH RECURSIVE source AS MATERIALIZED (
   FROM pg_class c JOIN pg_rewrite r ON r.ev_class = c.oid
   LEFT JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_proc'::regclass
   WHERE c.relkind = 'v' AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
-    AND (d.refobjid IN (SELECT oid FROM functions) OR lower(pg_get_viewdef(c.oid)) ~ '${SOURCE}')
+    AND (d.refobjid IN (SELECT oid FROM functions) OR lower(pg_get_viewdef(c.oid)) ~ '${source}')
   UNION
   SELECT c.oid, lower(c.relname) FROM views v
   JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = v.oid AND d.classid = 'pg_rewrite'::regclass
   JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class c ON c.oid = r.ev_class AND c.relkind = 'v' AND c.oid <> v.oid
 )
 SELECT 'f', name FROM functions UNION SELECT 'v', name FROM views`
+}
+
+export const HAZARDS_QUERY = hazardsQuery(SOURCE)
 
 export function readHazards(rows: readonly (readonly [string, string])[]): Hazards {
   const functions = new Set<string>()

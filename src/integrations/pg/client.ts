@@ -10,6 +10,7 @@ import { loadLibrary, type PgLibrary } from './deliver.js'
 import { isPlainQuery, type PgClient, type PgConnection, type PgQuery, queueOf } from './driver.js'
 import { effectOf } from './effect.js'
 import { ReadOnly } from './read-only.js'
+import { isPinned, runPinned } from './rollback/rollback.js'
 import { runScript } from './script.js'
 import type { Planned, Session } from './session.js'
 
@@ -158,10 +159,12 @@ function takeOver(call: DryCall, query: PgQuery): void {
       current: undefined,
       setupSkipped: false,
     }
+    const pinned = isPinned(session)
+    const carryOut = pinned ? runPinned : runScript
     guard.root(() => {
-      void runScript(session, () => planned ?? plan(sent)).then(() => {
+      void carryOut(session, () => planned ?? plan(sent)).then(() => {
         // A connection that is not set up as live code wants it must not go back to the pool.
-        if (setup && session.setupSkipped) client._poolUseCount = Number.POSITIVE_INFINITY
+        if (setup && (pinned || session.setupSkipped)) client._poolUseCount = Number.POSITIVE_INFINITY
       })
     })
     return null

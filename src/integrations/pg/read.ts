@@ -7,7 +7,7 @@ import { neutralise } from '../../sql/neutralise.js'
 import { deliver } from './deliver.js'
 import type { RowDescription } from './driver.js'
 import { type OverlaidRead, overlaidRead, overlayOf, tell } from './overlaid.js'
-import { NO_FENCE, type Sink } from './round.js'
+import { type Fence, NO_FENCE, type Sink } from './round.js'
 import { fail, insideDryTransaction, insideLiveTransaction, type Planned, record, type Session } from './session.js'
 import { simulateBlocked } from './write.js'
 
@@ -91,6 +91,9 @@ function whyFaked(session: Session, statement: Statement): string | undefined {
     const setting = statement.relation ?? ''
     if (MODE.test(setting) || /\bread\s+(only|write)\b/i.test(statement.safeText)) return `${setting} was not changed`
   }
+  if (session.pinned !== undefined && statement.kind === 'txmode' && !/\brole\b/i.test(statement.relation ?? '')) {
+    return `${statement.relation} was not changed: the transaction is the run's`
+  }
   if (insideLiveTransaction(session)) return `${statement.operation} was not sent: the transaction belongs to live code`
   return undefined
 }
@@ -102,7 +105,7 @@ async function runRead(
   overlaid: OverlaidRead | undefined,
 ): Promise<Error | undefined> {
   const { conversation, reader, query } = session
-  const fence = STICKY.has(statement.node) ? reader.fence() : reader.recoverable()
+  const fence = STICKY.has(statement.node) ? stickyFence(session) : reader.recoverable()
   // What may turn out to be a write shows nothing to the caller before it has succeeded.
   const held = statement.kind === 'unsure' ? new HeldRows() : undefined
   let delivered = false
@@ -136,6 +139,11 @@ async function runRead(
     return answer.error
   }
   return await simulateBlocked(session, statement, decision, true)
+}
+
+/** A cursor of the run's own transaction must outlive its statement. */
+function stickyFence({ pinned, reader }: Session): Fence {
+  return pinned === undefined ? reader.fence() : NO_FENCE
 }
 
 /** SQLSTATEs of a server that does not take a statement, whatever the data. */

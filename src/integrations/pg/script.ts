@@ -38,7 +38,7 @@ export async function runScript(session: Session, plan: () => readonly Planned[]
   finish(session, error)
 }
 
-function failure(session: Session, cause: unknown): Error {
+export function failure(session: Session, cause: unknown): Error {
   const { lost } = session.conversation
   if (lost !== undefined) return lost
   if (session.current !== undefined) return fail(session, session.current, cause)
@@ -48,7 +48,7 @@ function failure(session: Session, cause: unknown): Error {
   return decision.error ?? fail(session, decision, cause)
 }
 
-async function executeAll(session: Session, plan: readonly Planned[]): Promise<Error | undefined> {
+export async function executeAll(session: Session, plan: readonly Planned[]): Promise<Error | undefined> {
   if (plan.length === 0) return (await session.conversation.forward(NO_FENCE, { text: '' })).error
   const refused = await refusedScript(session, plan)
   if (refused !== undefined) return refused
@@ -79,7 +79,9 @@ async function refusedScript(session: Session, plan: readonly Planned[]): Promis
 
 async function executeOne(session: Session, planned: Planned): Promise<Error | undefined> {
   const { statement } = planned
-  if (statement.kind === 'tx') return await controlTransaction(session, statement)
+  if (statement.kind === 'tx') {
+    return await (session.pinned?.control(statement) ?? controlTransaction(session, statement))
+  }
   const decision = planned.decision ?? session.decide(statement)
   session.current = decision
   if (decision.error !== undefined) return await refuse(session, statement, decision, decision.error)
@@ -127,7 +129,7 @@ function noteSyntheticIds({ guard, run, query }: Session, statement: Statement, 
 }
 
 /** Hands the result or the error to the application's query, then the connection back to pg. */
-function finish(session: Session, error: Error | undefined): void {
+export function finish(session: Session, error: Error | undefined): void {
   const { conversation, query } = session
   const { client, connection } = conversation
   conversation.release()

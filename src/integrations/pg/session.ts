@@ -30,6 +30,24 @@ export interface Session {
   current: Decision | undefined
   /** A statement that sets the connection up was not carried out. */
   setupSkipped: boolean
+  /** Set when the call is carried out on the run's own connection, to be rolled back with it. */
+  pinned?: Pinned
+}
+
+/** What a blocked write came to on the run's own connection. */
+export type PinnedOutcome =
+  | { readonly executed: true; readonly error: Error | undefined }
+  /** It may not or could not be executed there; why, in one sentence. */
+  | { readonly executed: false; readonly reason: string }
+
+/** How a call on the run's own connection differs. */
+export interface Pinned {
+  /** The connection the call was made on. */
+  readonly home: Conversation
+  /** That connection has a transaction open. */
+  readonly open: boolean
+  execute(statement: Statement, decision: Decision): Promise<PinnedOutcome>
+  control(statement: Statement): Promise<Error | undefined>
 }
 
 /** Writes the decision down; call it before the caller sees anything. */
@@ -46,12 +64,14 @@ export function fail(session: Session, decision: Decision, error: unknown): Erro
 }
 
 /** A dry statement inside a transaction that live code opened. */
-export function insideLiveTransaction({ conversation }: Session): boolean {
+export function insideLiveTransaction({ conversation, pinned }: Session): boolean {
+  if (pinned !== undefined) return false
   return conversation.status !== 'I' && conversation.state.transaction === undefined
 }
 
-/** Inside a transaction that a dry run opened, which is READ ONLY. */
-export function insideDryTransaction({ conversation }: Session): boolean {
+/** Inside a transaction that a dry run opened, which is READ ONLY or will be rolled back. */
+export function insideDryTransaction({ conversation, pinned }: Session): boolean {
+  if (pinned !== undefined) return pinned.open
   return conversation.status !== 'I' && conversation.state.transaction !== undefined
 }
 

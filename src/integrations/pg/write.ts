@@ -3,6 +3,7 @@ import type { EffectDetail } from '../../guard/effect.js'
 import type { Decision } from '../../guard/guard.js'
 import type { Statement } from '../../sql/classify.js'
 import { PreviewUnsupported } from '../../sql/preview.js'
+import type { Conversation } from './conversation.js'
 import { deliver, nativeError } from './deliver.js'
 import { markStale } from './overlaid.js'
 import { keepRows, previewWithOwnRows } from './own-rows.js'
@@ -33,7 +34,18 @@ export async function executeAllowed(
     )
   }
   record(session, decision)
+  if (session.pinned !== undefined) return await executeAtHome(session.pinned.home, statement)
   const answer = await session.conversation.forward(NO_FENCE, several ? { text: statement.text } : {})
+  return answer.error
+}
+
+/** What policy lets through is not to be rolled back, and may meet the locks of what is. */
+async function executeAtHome(home: Conversation, statement: Statement): Promise<Error | undefined> {
+  const answer = await home.forward(
+    { before: ['BEGIN', "SET LOCAL lock_timeout = '5s'"], after: ['COMMIT'] },
+    { text: statement.text },
+  )
+  if (answer.error !== undefined && !answer.lost && home.status !== 'I') await home.simple('ROLLBACK')
   return answer.error
 }
 
@@ -52,6 +64,12 @@ export async function simulateBlocked(
   session.setupSkipped = true
   const { conversation, reader, query } = session
   if (conversation.status === 'E') return await refuseInFailedTransaction(session, decision)
+  const notes: string[] = []
+  if (session.pinned !== undefined) {
+    const outcome = await session.pinned.execute(statement, decision)
+    if (outcome.executed) return outcome.error
+    notes.push(`not executed: ${outcome.reason}`)
+  }
   if (statement.node === 'CopyStmt' && statement.operation === 'COPY FROM') {
     return fail(session, decision, new DryTraceError('DRY_BLOCKED', 'dry run: COPY FROM is not simulated'))
   }
@@ -63,7 +81,7 @@ export async function simulateBlocked(
 
   let described: Answer | undefined
   if (DESCRIBABLE.has(statement.node) && statement.operation !== 'SELECT INTO') {
-    described = await reader.describe(statement.text, numbers(query.types))
+    described = await reader.describe(statement.text, declaredTypes(query.types))
     if (described.error !== undefined) {
       record(session, decision, wouldFail(described.error))
       return described.error
@@ -78,7 +96,6 @@ export async function simulateBlocked(
     record(session, decision, wouldFail(refusal))
     return refusal
   }
-  const notes: string[] = []
   if (
     !opaque &&
     PREVIEWABLE.has(statement.node) &&
@@ -87,7 +104,7 @@ export async function simulateBlocked(
   ) {
     try {
       const { outcome, blind } = await previewWithOwnRows(session, statement, values, described?.parameterTypes)
-      return await deliverPreview(session, decision, outcome, { described, statement, blind })
+      return await deliverPreview(session, decision, outcome, { described, statement, blind, notes })
     } catch (error) {
       if (conversation.lost !== undefined) throw error
       if (!(error instanceof PreviewUnsupported) && !(error instanceof session.library.DatabaseError)) throw error
@@ -120,13 +137,22 @@ export async function simulateBlocked(
   return undefined
 }
 
+interface PreviewContext {
+  readonly described: Answer | undefined
+  readonly statement: Statement
+  readonly blind: string | undefined
+  readonly notes: readonly string[]
+}
+
 async function deliverPreview(
   session: Session,
   decision: Decision,
   outcome: PreviewOutcome,
-  { described, statement, blind }: { described: Answer | undefined; statement: Statement; blind: string | undefined },
+  { described, statement, blind, notes }: PreviewContext,
 ): Promise<Error | undefined> {
-  const { preview, violation, syntheticIds, rows, tag } = outcome
+  const { violation, syntheticIds, rows, tag } = outcome
+  const known = [...notes, ...(outcome.preview.notes ?? [])]
+  const preview = { ...outcome.preview, ...(known.length > 0 ? { notes: known } : {}) }
   const fields = described?.fields
   const misfit = fields !== undefined && rows.some((row) => row.length !== fields.fields.length)
   if (misfit) throw new PreviewUnsupported('the rows do not have the shape the server describes')
@@ -155,18 +181,18 @@ export function wouldFail(error: DatabaseError): EffectDetail {
   return { note: `would fail: ${[error.code, error.message].filter(Boolean).join(' ')}`, fidelity: 'exact' }
 }
 
-function affected(tag: string): number {
+export function affected(tag: string): number {
   return Number(/ (\d+)$/.exec(tag)?.[1] ?? 0)
 }
 
 /** The parameters as the driver would send them. @throws what the driver would. */
-function wireValues({ query, library }: Session): unknown[] {
+export function wireValues({ query, library }: Session): unknown[] {
   if (query.values === undefined || query.values === null) return []
   if (!Array.isArray(query.values)) throw new TypeError('Query values must be an array')
   return query.values.map((value) => library.prepareValue(value))
 }
 
 /** Parameter types given by the caller. pg uses the same property for result parsers. */
-function numbers(types: unknown): readonly number[] | undefined {
+export function declaredTypes(types: unknown): readonly number[] | undefined {
   return Array.isArray(types) && types.every((type) => typeof type === 'number') ? types : undefined
 }

@@ -1,0 +1,102 @@
+import { messageOf } from '../../../errors.js'
+import { shared } from '../../../run/store.js'
+import { loadGrammar } from '../../../sql/grammar.js'
+import type { PgQuery } from '../driver.js'
+import { ReadOnly } from '../read-only.js'
+import { executeAll, failure, finish } from '../script.js'
+import { insideLiveTransaction, type Planned, type Session } from '../session.js'
+import { executePinned } from './execute.js'
+import { isOpen, type PinnedCall, tellOnce } from './pinned-call.js'
+import { closePinned, type PinnedConnection, pinLost, pinnedConnection, SETTINGS_QUERY } from './pinned-connection.js'
+import { abandonTransaction, controlPinned } from './transaction.js'
+
+/** True when policy wants writes executed and rolled back, and this call's can be. */
+export function isPinned(session: Session): boolean {
+  const { guard, run } = session
+  if (guard.preview !== 'rollback') return false
+  if (!insideLiveTransaction(session)) return true
+  tellOnce({ guard, run }, IN_LIVE_TRANSACTION)
+  return false
+}
+
+const IN_LIVE_TRANSACTION =
+  'a transaction that live code opened is not visible elsewhere: what the run does in it is worked out by reading'
+
+/**
+ * Carries one dry call out on the run's own connection, in the place of
+ * {@link runScript}, while the connection it was made on waits. Never rejects.
+ */
+export async function runPinned(session: Session, plan: () => readonly Planned[]): Promise<void> {
+  const { conversation: home, guard, run, reader } = session
+  // One listener for the process, however often this is said.
+  shared.endListeners.add(closePinned)
+  home.hold()
+  let error: Error | undefined
+  let elsewhere: Session | undefined
+  try {
+    await loadGrammar()
+    const pinned = await pinnedConnection(guard, run, home.client)
+    const settings = await reader.rows({ text: SETTINGS_QUERY })
+    error = await pinned.exclusively(home.client, async (joined) => {
+      if (pinned.lost !== undefined) throw pinLost(pinned.lost)
+      const call = callOn(session, pinned)
+      elsewhere = call.session
+      try {
+        if (joined) tellOnce(session, JOINED)
+        if (!(await pinned.adopt(settings, call.session.conversation))) tellOnce(session, SETTINGS_DIFFER)
+        const wasOpen = isOpen(call)
+        const failed = await executeAll(call.session, plan())
+        if (!wasOpen && isOpen(call)) watchOwner(call)
+        return failed
+      } finally {
+        call.session.conversation.release()
+      }
+    })
+  } catch (cause) {
+    error = failure({ ...session, current: elsewhere?.current }, cause)
+  }
+  finish(session, error)
+}
+
+const JOINED =
+  'two connections of the run are at work at once: one waited for the transaction of the other, then went on inside it'
+const SETTINGS_DIFFER =
+  'the connections of the run have different session settings (search_path, role, …); in rollback mode the first one counts'
+
+function callOn(session: Session, pinned: PinnedConnection): PinnedCall {
+  const home = session.conversation
+  const conversation = pinned.converse(session.query)
+  const elsewhere: Session = { ...session, conversation, reader: new ReadOnly(conversation), current: undefined }
+  const call: PinnedCall = { session: elsewhere, pinned, home }
+  elsewhere.pinned = {
+    home,
+    get open() {
+      return isOpen(call)
+    },
+    execute: (statement, decision) => executePinned(call, statement, decision),
+    control: (statement) => controlPinned(call, statement),
+  }
+  return call
+}
+
+/** A connection that goes with its transaction open has rolled it back. */
+function watchOwner({ session, pinned, home }: PinnedCall): void {
+  const { client } = home
+  client.once('end', () => {
+    if (pinned.owner !== client || pinned.lost !== undefined) return
+    void pinned
+      .exclusively(client, async () => {
+        const conversation = pinned.converse(NOBODY as PgQuery)
+        try {
+          await abandonTransaction({ session: { ...session, conversation }, pinned, home })
+        } finally {
+          conversation.release()
+        }
+      })
+      .catch((error: unknown) => {
+        session.guard.problem(session.run, 'gap', `a transaction was not rolled back: ${messageOf(error)}`)
+      })
+  })
+}
+
+const NOBODY: Pick<PgQuery, 'name' | 'text'> = { name: undefined, text: undefined }
