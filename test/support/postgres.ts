@@ -15,12 +15,12 @@ export interface TestPostgres {
   stop(): Promise<void>
 }
 
-/** Starts PostgreSQL on a free loopback port with an empty data directory; takes about a second. */
-export async function startPostgres(): Promise<TestPostgres> {
+/** Starts PostgreSQL on a free loopback port with an empty data directory and, if given, more `name=value` settings. */
+export async function startPostgres(settings: readonly string[] = []): Promise<TestPostgres> {
   let lastError: unknown
   for (let attempt = 0; attempt < 3; attempt++) {
     try {
-      return await start()
+      return await start(settings)
     } catch (error) {
       // Somebody else may have taken the port between the probe and the start.
       lastError = error
@@ -29,7 +29,7 @@ export async function startPostgres(): Promise<TestPostgres> {
   throw lastError
 }
 
-async function start(): Promise<TestPostgres> {
+async function start(settings: readonly string[]): Promise<TestPostgres> {
   const directory = await mkdtemp(join(tmpdir(), 'drytrace-pg-'))
   // The server's own user must be able to reach its data directory below it.
   await chmod(directory, 0o755)
@@ -47,7 +47,9 @@ async function start(): Promise<TestPostgres> {
     // PostgreSQL refuses to run as root.
     createPostgresUser: process.getuid?.() === 0,
     initdbFlags: ['--encoding=UTF8', '--locale=C', '--no-sync'],
-    postgresFlags: ['-c', 'fsync=off', '-c', 'listen_addresses=127.0.0.1', '-c', 'max_prepared_transactions=4'],
+    postgresFlags: ['fsync=off', 'listen_addresses=127.0.0.1', 'max_prepared_transactions=4', ...settings].flatMap(
+      (setting) => ['-c', setting],
+    ),
     onLog: (message) => {
       if (log.length < 200) log.push(String(message))
     },
