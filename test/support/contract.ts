@@ -246,6 +246,7 @@ async function main() {
   ${row.teardown ?? ''}
   console.log('OUTCOME ' + JSON.stringify(outcome))
 }
-main().catch((error) => { console.error(error.code, error.stack); process.exitCode = 1 })
+// What setup opened would keep the process alive.
+main().catch((error) => { console.error(error.code, error.stack); process.exit(1) })
 `
 }
