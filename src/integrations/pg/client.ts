@@ -156,6 +156,7 @@ function takeOver(call: DryCall, query: PgQuery): void {
       query,
       decide,
       current: undefined,
+      plain: true,
       setupSkipped: false,
     }
     guard.root(() => {
