@@ -1,18 +1,9 @@
-import {
-  type Context,
-  createTraceState,
-  isSpanContextValid,
-  propagation,
-  type TextMapGetter,
-  type TextMapPropagator,
-  type TextMapSetter,
-  TraceFlags,
-  trace,
-} from '@opentelemetry/api'
+import type { Baggage, Context, TextMapGetter, TextMapPropagator, TextMapSetter } from '@opentelemetry/api'
+import { otel } from '../otel-api.js'
 import { withoutFlag } from '../run/bind.js'
 import { type Flag, readFlag, versionedFlag } from '../run/flag.js'
 import { createRunId, type Run } from '../run/run.js'
-import { rememberFlag, runFromBaggage, shared } from '../run/store.js'
+import { BAGGAGE_KEY, rememberFlag, runFromBaggage, shared } from '../run/store.js'
 import { BAGGAGE_FLAG, BAGGAGE_RUN_ID, BAGGAGE_TOKEN, HEADER_FLAG, TRACESTATE_KEY } from '../semconv.js'
 import { mergeBaggage, mergeTracestate } from './environment.js'
 import { injectionMuted } from './outgoing.js'
@@ -71,11 +62,12 @@ export class DryRunPropagator implements TextMapPropagator {
 
 /** The run a context stands for; the ambient one when the context itself is silent. */
 export function runOfContext(context: Context): Run | undefined {
-  const baggage = propagation.getBaggage(context)
+  const baggage = context.getValue(BAGGAGE_KEY) as Baggage | undefined
   return (baggage === undefined ? undefined : runFromBaggage(baggage)) ?? shared.runs.getStore() ?? shared.processRun
 }
 
 function withFlag(context: Context, flag: Flag): Context {
+  const { propagation } = otel()
   const baggage = (propagation.getBaggage(context) ?? propagation.createBaggage())
     .setEntry(BAGGAGE_FLAG, { value: 'true' })
     // Where our own ingress came first, it has made up the id already.
@@ -86,6 +78,7 @@ function withFlag(context: Context, flag: Flag): Context {
 }
 
 function withoutRun(context: Context): Context {
+  const { createTraceState, propagation, trace } = otel()
   const baggage = propagation.getBaggage(context)
   const bare = baggage === undefined ? context : propagation.setBaggage(context, withoutFlag(baggage))
   const span = trace.getSpanContext(bare)
@@ -96,6 +89,7 @@ function withoutRun(context: Context): Context {
 
 /** Parent-based samplers downstream then record the run, whatever the ratio is. */
 function sampled(context: Context): Context {
+  const { isSpanContextValid, TraceFlags, trace } = otel()
   const span = trace.getSpanContext(context)
   if (span === undefined || !isSpanContextValid(span) || (span.traceFlags & TraceFlags.SAMPLED) !== 0) return context
   return trace.setSpanContext(context, { ...span, traceFlags: span.traceFlags | TraceFlags.SAMPLED })

@@ -65,6 +65,19 @@ export function createBarrier(): Barrier {
   }
 
   const hooks = () => [...seen].map(([name, sightings]) => report(name, sightings))
+
+  // Asked at every decision, and changed only while libraries are loaded.
+  let standing: readonly string[] | undefined
+  const findStanding = (): readonly string[] => [
+    ...others,
+    ...hooks().flatMap(({ name, status, versions, detail }) =>
+      status === 'armed' || status === 'not loaded'
+        ? []
+        : [
+            `${name}${versions.length === 0 ? '' : `@${versions.join(', ')}`}: ${status}${detail === null ? '' : ` (${detail})`}`,
+          ],
+    ),
+  ]
   return {
     expect(name) {
       if (!seen.has(name)) seen.set(name, [])
@@ -72,9 +85,11 @@ export function createBarrier(): Barrier {
     saw(name, sighting) {
       const sightings = seen.get(name) ?? []
       seen.set(name, [...sightings, sighting])
+      standing = undefined
     },
     gap(message) {
       others.push(message)
+      standing = undefined
     },
     watch(gaps) {
       watched.push(gaps)
@@ -84,17 +99,10 @@ export function createBarrier(): Barrier {
       hooks().flatMap(({ name, status, versions }) =>
         status !== 'armed' ? [] : versions.length === 0 ? [name] : versions.map((version) => `${name}@${version}`),
       ),
-    gaps: () => [
-      ...others,
-      ...watched.flatMap((gaps) => gaps()),
-      ...hooks().flatMap(({ name, status, versions, detail }) =>
-        status === 'armed' || status === 'not loaded'
-          ? []
-          : [
-              `${name}${versions.length === 0 ? '' : `@${versions.join(', ')}`}: ${status}${detail === null ? '' : ` (${detail})`}`,
-            ],
-      ),
-    ],
+    gaps: () => {
+      standing ??= findStanding()
+      return watched.length === 0 ? standing : [...standing, ...watched.flatMap((gaps) => gaps())]
+    },
   }
 }
 

@@ -1,7 +1,7 @@
-import { context, isSpanContextValid, trace } from '@opentelemetry/api'
 import { DryTraceError, messageOf } from '../errors.js'
 import type { Attestation } from '../journal/record.js'
 import type { Journal } from '../journal/writer.js'
+import { otel } from '../otel-api.js'
 import type { RequestFacts } from '../policy/http/request-facts.js'
 import type { Policy, Ruling } from '../policy/policy.js'
 import { bind, within } from '../run/bind.js'
@@ -37,6 +37,7 @@ export function createGuard(options: GuardOptions): Guard {
   const recorder = createRecorder({ journal, redactor, service, observer })
 
   function decide(run: Run, hook: Hook, classify: () => Effect): Decision {
+    const { context, trace } = otel()
     const active = context.active()
     const base = { run, hook, context: active, entry: shared.entries.getStore(), startedAt: Date.now() }
     const librarySpan = takeLibrarySpan(hook.name, trace.getSpan(active))
@@ -148,6 +149,7 @@ export function createGuard(options: GuardOptions): Guard {
       }
     },
     problem(run, kind, message) {
+      const { context, isSpanContextValid, trace } = otel()
       const span = trace.getSpanContext(context.active())
       const valid = span !== undefined && isSpanContextValid(span)
       journal.append({
@@ -179,7 +181,7 @@ export function createGuard(options: GuardOptions): Guard {
         match: { host, port: port === undefined ? undefined : String(port) },
       }).verdict === 'allow',
     llm(run, call) {
-      const span = trace.getSpanContext(call.context)
+      const span = otel().trace.getSpanContext(call.context)
       journal.append({
         type: 'decision',
         runId: run.id,
@@ -202,6 +204,7 @@ export function createGuard(options: GuardOptions): Guard {
     policyHash: policy.hash,
   })
   shared.beginListeners.add((run) => {
+    const { context, isSpanContextValid, trace } = otel()
     const span = trace.getSpanContext(context.active())
     journal.append({
       type: 'run',

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import path from 'node:path'
+import { PACKAGE_FILES } from '../package/own-file.js'
 
 /** Node's own HTTP client, its undici, and agents that only carry HTTP: what they send is decided at the request. */
 const HTTP_STACK =
@@ -73,14 +73,13 @@ function stackOf(): string {
 
 /** The first frame that is neither Node's nor ours. */
 function openerOf(stack: string): string {
-  const own = path.dirname(path.dirname(import.meta.filename))
   const frame = stack
     .split('\n')
     .slice(1)
     .map((line) =>
       /(?:\(|at (?:async )?)((?:file:\/\/)?[^()]*?):\d+:\d+\)?$/.exec(line)?.[1]?.replace(/^file:\/\//, ''),
     )
-    .find((file) => file !== undefined && !file.startsWith('node:') && !file.startsWith(own))
+    .find((file) => file !== undefined && !file.startsWith('node:') && !file.startsWith(PACKAGE_FILES))
   if (frame === undefined) return 'code without a stack'
   return /.*node_modules[\\/]((?:@[^\\/]+[\\/])?[^\\/]+)/.exec(frame)?.[1] ?? frame
 }

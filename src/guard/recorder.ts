@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { type Attributes, isSpanContextValid, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
+import type { Attributes, Span } from '@opentelemetry/api'
 import { DryTraceError, messageOf } from '../errors.js'
 import type { FieldChange, Outcome } from '../journal/record.js'
 import type { Journal } from '../journal/writer.js'
+import { otel } from '../otel-api.js'
 import * as semconv from '../semconv.js'
 import { VERSION } from '../version.js'
 import type { EffectDetail } from './effect.js'
@@ -47,7 +48,7 @@ export function createRecorder({ journal, redactor, service, observer }: Recorde
     const detail = redactDetail(given, redactor)
     const used = findSyntheticIds(run, searchable(decision, given)).filter((id) => !given.syntheticIds?.includes(id))
 
-    const parent = trace.getSpan(decision.context)
+    const parent = otel().trace.getSpan(decision.context)
     // An allowed read is the library's own span, where there is one: a second would only be noise.
     const span =
       outcome === 'allowed' && effect.kind === 'read' ? undefined : startSpan(decision, detail, outcome, used, error)
@@ -93,7 +94,7 @@ export function createRecorder({ journal, redactor, service, observer }: Recorde
     } catch (cause) {
       recorded.delete(decision)
       span?.setAttribute(semconv.ATTR_OUTCOME, 'failed')
-      span?.setStatus({ code: SpanStatusCode.ERROR, message: messageOf(cause) })
+      span?.setStatus({ code: otel().SpanStatusCode.ERROR, message: messageOf(cause) })
       span?.end()
       observer?.failure(hook.name)
       throw cause
@@ -183,6 +184,7 @@ function startSpan(
   error: Error | undefined,
 ): Span {
   const { effect, librarySpan } = decision
+  const { SpanKind, trace } = otel()
   const kind =
     librarySpan !== undefined
       ? SpanKind.INTERNAL
@@ -198,7 +200,7 @@ function startSpan(
     )
   if (error !== undefined) {
     span.setAttribute(semconv.ATTR_ERROR_TYPE, error instanceof DryTraceError ? error.code : error.name)
-    if (outcome === 'failed') span.setStatus({ code: SpanStatusCode.ERROR, message: error.message })
+    if (outcome === 'failed') span.setStatus({ code: otel().SpanStatusCode.ERROR, message: error.message })
   }
   return span
 }
@@ -257,12 +259,23 @@ function cappedDiff(diff: readonly FieldChange[]): string {
 
 function parentIdOf(parent: Span | undefined, { entry }: Decision): string | null {
   const given = parent?.spanContext()
-  return given !== undefined && isSpanContextValid(given) ? given.spanId : (entry?.parentSpanId ?? null)
+  return given !== undefined && otel().isSpanContextValid(given) ? given.spanId : (entry?.parentSpanId ?? null)
 }
 
 /** Ids for what no SDK records: unsampled, or no SDK at all. */
 function idsOf(span: Span | undefined, { run, entry }: Decision): Recorded {
   const given = span?.spanContext()
-  if (given !== undefined && isSpanContextValid(given)) return { traceId: given.traceId, spanId: given.spanId }
-  return { traceId: entry?.traceId ?? run.fallbackTraceId, spanId: randomBytes(8).toString('hex') }
+  if (given !== undefined && otel().isSpanContextValid(given)) return { traceId: given.traceId, spanId: given.spanId }
+  return { traceId: entry?.traceId ?? run.fallbackTraceId, spanId: randomSpanId() }
+}
+
+const POOL = 4_096
+let pool = Buffer.alloc(0)
+
+/** Drawn in stock: each draw from the system's source costs microseconds. */
+function randomSpanId(): string {
+  if (pool.length < 8) pool = randomBytes(POOL)
+  const id = pool.toString('hex', 0, 8)
+  pool = pool.subarray(8)
+  return id
 }

@@ -1,12 +1,13 @@
 import { createRequire, Module } from 'node:module'
-import { fileURLToPath } from 'node:url'
 import { messageOf } from '../errors.js'
 import type { Barrier } from '../guard/barrier.js'
 import type { Guard } from '../guard/guard.js'
 import type { Integration, Target } from '../integrations/integration.js'
+import { ownFile } from '../package/own-file.js'
 import { installFooters, type PatchFile } from './footer.js'
 import { createManifest, type Manifest, packageRootOf, packageVersion } from './manifest.js'
 
+const PROBE_FILE = ownFile('loader/probe.cjs')
 const PROBE: Target = {
   file: 'drytrace/loader/probe.cjs',
   patch(exports) {
@@ -27,7 +28,7 @@ export function armIntegrations(integrations: readonly Integration[], guard: Gua
     ...integrations.flatMap(({ name, targets }) =>
       targets.filter((target) => !isBuiltin(target)).map((target) => ({ integration: name, target })),
     ),
-    { integration: 'drytrace', target: PROBE, probe: fileURLToPath(new URL('./probe.cjs', import.meta.url)) },
+    { integration: 'drytrace', target: PROBE, probe: PROBE_FILE },
   ])
   const meet: PatchFile = (entry, file, bindings, replace) => {
     const version = packageVersion(entry, file)
@@ -93,7 +94,7 @@ function findEarlier(manifest: Manifest, barrier: Barrier, meet: PatchFile): voi
 function selfCheck(proof: { load: boolean; compile: boolean }, barrier: Barrier): void {
   let patched = false
   try {
-    patched = (createRequire(import.meta.url)('./probe.cjs') as { patched: boolean }).patched
+    patched = (createRequire(import.meta.url)(PROBE_FILE) as { patched: boolean }).patched
   } catch (error) {
     barrier.gap(`loader self-check failed: ${messageOf(error)}`)
     return

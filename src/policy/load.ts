@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { DryTraceError, messageOf } from '../errors.js'
+import { ownFile } from '../package/own-file.js'
 import { compilePolicy, type Policy } from './policy.js'
 
 /** Looked for in the working directory when `DRYTRACE_POLICY` is not set. */
@@ -33,7 +34,7 @@ export function loadPolicy(file?: string): Policy {
     })
   }
   // The parser weighs tens of milliseconds at start: only a service that has a policy file pays.
-  const { parsePolicy } = createRequire(import.meta.url)('./parse.js') as typeof import('./parse.js')
+  const { parsePolicy } = createRequire(import.meta.url)(ownFile('policy/parse.js')) as typeof import('./parse.js')
   return parsePolicy(text, found)
 }
 

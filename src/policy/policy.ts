@@ -61,11 +61,15 @@ export interface Policy {
 interface CompiledRule {
   readonly name: string
   readonly rule: PolicyRule
+  /** False when the rule is about other systems only. */
+  concerns(system: string): boolean
   matches(query: PolicyQuery): Match
 }
 
 /** Character a `*` does not cross, by field. */
 const SEPARATOR: Readonly<Record<string, string>> = { host: '.', path: '/', relation: '.' }
+
+const MAX_SYSTEMS = 100
 
 const DEFAULT_BUDGET: Budget = { writes: 10_000, repeats: 1_000, milliseconds: 60 * 60 * 1000 }
 
@@ -80,6 +84,16 @@ export function compilePolicy(document: PolicyDocument, origin: { file?: string;
     .filter((rule) => rule.verdict === 'forward' && rule.match.host !== undefined)
     .map((rule) => compilePattern(rule.match.host ?? '', '.'))
   const onBlocked = document.onBlocked ?? 'simulate'
+  // Most rules are about HTTP: a query of another system need not try them all.
+  const bySystem = new Map<string, readonly CompiledRule[]>()
+  const rulesFor = (system: string): readonly CompiledRule[] => {
+    const known = bySystem.get(system)
+    if (known !== undefined) return known
+    const found = rules.filter(({ concerns }) => concerns(system))
+    // Names of systems come from the application too, by its own adapters.
+    if (bySystem.size < MAX_SYSTEMS) bySystem.set(system, found)
+    return found
+  }
 
   return {
     file: origin.file,
@@ -105,7 +119,7 @@ export function compilePolicy(document: PolicyDocument, origin: { file?: string;
     decide(query, now = Date.now()) {
       let expired = ''
       let unsure: string | undefined
-      for (const { name, rule, matches } of rules) {
+      for (const { name, rule, matches } of rulesFor(query.system)) {
         const matched = matches(query)
         if (matched === false) continue
         if (rule.expires !== undefined && now > endOfDay(rule.expires)) {
@@ -195,8 +209,8 @@ function compileRule(rule: PolicyRule, name: string): CompiledRule {
   return {
     name,
     rule,
+    concerns: (system) => systemMatches === undefined || systemMatches(system),
     matches: (query) =>
-      (systemMatches === undefined || systemMatches(query.system)) &&
       (actionMatches === undefined || (query.action !== undefined && actionMatches(query.action))) &&
       tests.every((test) => test(query)) &&
       matchesInside(inside, query),

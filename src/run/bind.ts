@@ -1,8 +1,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { type Baggage, context, propagation } from '@opentelemetry/api'
+import type { Baggage } from '@opentelemetry/api'
+import { activeContext, otel } from '../otel-api.js'
 import { BAGGAGE_FLAG, BAGGAGE_RUN_ID, BAGGAGE_TOKEN } from '../semconv.js'
 import type { Run } from './run.js'
-import { shared } from './store.js'
+import { BAGGAGE_KEY, shared } from './store.js'
 
 /**
  * Runs `fn` inside `run`; live when undefined, whatever the ambient context
@@ -10,9 +11,10 @@ import { shared } from './store.js'
  * foreign one on the way into a run: the OR of {@link currentRun} would find it.
  */
 export function within<T>(run: Run | undefined, fn: () => T): T {
-  const active = context.active()
-  const baggage = propagation.getBaggage(active)
-  if (baggage?.getEntry(BAGGAGE_FLAG) === undefined) return shared.runs.run(run, fn)
+  const active = activeContext()
+  const baggage = active?.getValue(BAGGAGE_KEY) as Baggage | undefined
+  if (active === undefined || baggage?.getEntry(BAGGAGE_FLAG) === undefined) return shared.runs.run(run, fn)
+  const { context, propagation } = otel()
   return context.with(propagation.setBaggage(active, withoutFlag(baggage)), () => shared.runs.run(run, fn))
 }
 

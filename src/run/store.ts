@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { type Baggage, context } from '@opentelemetry/api'
+import type { Baggage } from '@opentelemetry/api'
+import { activeContext } from '../otel-api.js'
 import { BAGGAGE_FLAG, BAGGAGE_RUN_ID, BAGGAGE_TOKEN } from '../semconv.js'
 import { type Flag, parseFlagValue } from './flag.js'
 import { createRun, isRunId, type Run, type RunOptions } from './run.js'
@@ -36,7 +37,8 @@ export interface Entry {
 }
 
 const KEY = Symbol.for('drytrace.v1')
-const BAGGAGE_KEY = Symbol.for('OpenTelemetry Baggage Key')
+/** Where every copy of the API keeps the baggage in a context. */
+export const BAGGAGE_KEY = Symbol.for('OpenTelemetry Baggage Key')
 
 /** Runs kept by id, so that later hops of a run in this process share its budget and its synthetic ids. */
 const MAX_KNOWN_RUNS = 1_000
@@ -71,7 +73,7 @@ const flagOfBaggage = new WeakMap<Baggage, Flag>()
 export function currentRun(): Run | undefined {
   const run = shared.runs.getStore() ?? shared.processRun
   if (run !== undefined) return run
-  const baggage = context.active().getValue(BAGGAGE_KEY) as Baggage | undefined
+  const baggage = activeContext()?.getValue(BAGGAGE_KEY) as Baggage | undefined
   return baggage === undefined ? undefined : runFromBaggage(baggage)
 }
 

@@ -15,6 +15,8 @@ export class NotOverlaid extends Error {
 export interface OverlaidStatement {
   readonly text: string
   readonly values: readonly string[]
+  /** What each value holds, so that the text can be used again when the rows have changed. */
+  readonly slots: readonly OverlaySlot[]
   readonly types: readonly number[]
 }
 
@@ -25,6 +27,49 @@ export interface OverlayScope {
   readonly parameters: number
   /** Second attempt: spells out what a table in GROUP BY or used as a value means, and a subquery does not. */
   readonly spellOut?: boolean
+}
+
+/** The rows of one table that a parameter of an {@link OverlaidStatement} holds. */
+export interface OverlaySlot {
+  readonly oid: string
+  readonly holds: 'gone' | 'rows'
+}
+
+/** What of an overlay decides the text of its rewrites: which tables have rows of either kind. */
+export function overlayShape(overlay: Overlay): string {
+  return overlay.oids
+    .map((oid) => {
+      const touched = overlay.table(oid)
+      if (touched === undefined) return oid
+      return `${oid}${touched.rows.size > 0 ? 'r' : ''}${touched.gone.size > 0 ? 'g' : ''}${signatureOf(touched)}`
+    })
+    .sort()
+    .join(' ')
+}
+
+const signatures = new WeakMap<object, string>()
+
+function signatureOf({ table, key }: TouchedTable): string {
+  const known = signatures.get(table)
+  if (known !== undefined) return known
+  const signature = JSON.stringify([key, table.columns?.map(({ name, type }) => [name, type])])
+  signatures.set(table, signature)
+  return signature
+}
+
+/** The values of a rewrite as the overlay is now; undefined when the tables are not there any more. */
+export function slotValues(slots: readonly OverlaySlot[], overlay: Overlay): string[] | undefined {
+  const values: string[] = []
+  for (const { oid, holds } of slots) {
+    const touched = overlay.table(oid)
+    if (touched === undefined) return undefined
+    values.push(slotValue(touched, holds))
+  }
+  return values
+}
+
+function slotValue({ rows, gone }: TouchedTable, holds: OverlaySlot['holds']): string {
+  return JSON.stringify(holds === 'gone' ? [...gone.values()] : [...rows].map(([number, row]) => [number, ...row]))
 }
 
 const JSON_OID = 114
@@ -74,8 +119,11 @@ export function refuseHiddenReads(text: string, { relations, functions }: Resolu
 export function overlayStatement(text: string, scope: OverlayScope): OverlaidStatement | undefined {
   const node = parseOne(text)
   const values: string[] = []
-  const parameter = (value: unknown): string =>
-    `CAST($${scope.parameters + values.push(JSON.stringify(value))} AS json)`
+  const slots: OverlaySlot[] = []
+  const parameter = (touched: TouchedTable, holds: OverlaySlot['holds']): string => {
+    slots.push({ oid: touched.table.oid, holds })
+    return `CAST($${scope.parameters + values.push(slotValue(touched, holds))} AS json)`
+  }
   const sources = new Map<string, string>()
   const overlaid: { relation: RangeVar; alias: string; touched: TouchedTable; visible: VisibleTable }[] = []
   for (const { relation, replace } of relationUses(node)) {
@@ -112,7 +160,7 @@ export function overlayStatement(text: string, scope: OverlayScope): OverlaidSta
   const result = deparse(node)
   // The deparser is not PostgreSQL's own: what it wrote must read back as what was meant.
   if (!sameTree(parseOne(result), node)) throw new NotOverlaid('the statement cannot be written back')
-  return { text: result, values, types: values.map(() => JSON_OID) }
+  return { text: result, values, slots, types: values.map(() => JSON_OID) }
 }
 
 function refuseTable({ table }: TouchedTable, visible: VisibleTable): void {
@@ -125,11 +173,12 @@ function refuseTable({ table }: TouchedTable, visible: VisibleTable): void {
 }
 
 function rowsOf(
-  { table, key, rows, gone }: TouchedTable,
+  touched: TouchedTable,
   visible: VisibleTable,
   hidden: boolean,
-  parameter: (value: unknown) => string,
+  parameter: (touched: TouchedTable, holds: OverlaySlot['holds']) => string,
 ): string {
+  const { table, key, rows, gone } = touched
   const columns = visible.columns.map(({ name, type, collation }, index) => {
     const value = `CAST(v__.e ->> ${index + 1} AS ${type})`
     return { name: quoteName(name), value: collation === null ? value : `(${value} COLLATE ${collation})` }
@@ -150,11 +199,11 @@ function rowsOf(
             return `CAST(g__.e ->> ${index} AS ${type}) = r__.${quoteName(name)}`
           })
         : ['CAST(g__.e ->> 0 AS oid) = r__.tableoid', 'CAST(g__.e ->> 1 AS tid) = r__.ctid']
-    const list = parameter([...gone.values()])
+    const list = parameter(touched, 'gone')
     text += ` WHERE NOT EXISTS (SELECT 1 FROM json_array_elements(${list}) g__(e) WHERE ${same.join(' AND ')})`
   }
   if (rows.size > 0) {
-    const list = parameter([...rows].map(([number, row]) => [number, ...row]))
+    const list = parameter(touched, 'rows')
     text += ` UNION ALL SELECT ${own.join(', ')} FROM json_array_elements(${list}) v__(e)`
   }
   return text

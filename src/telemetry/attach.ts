@@ -1,10 +1,8 @@
 import type { TextMapPropagator } from '@opentelemetry/api'
 import { DryRunPropagator } from '../carriers/propagator.js'
+import { API_KEY } from '../otel-api.js'
 import { DryRunSampler, type Sampler } from './sampler.js'
 import { DryRunSpanProcessor } from './span-processor.js'
-
-/** Where every copy of `@opentelemetry/api` 1.x keeps what has been registered. */
-const API_KEY = Symbol.for('opentelemetry.js.api.1')
 
 /** What has been attached to, for `doctor` and the start-up line. */
 export interface Attachment {

@@ -1,6 +1,7 @@
-import { type Counter, metrics } from '@opentelemetry/api'
+import type { Counter } from '@opentelemetry/api'
 import type { Barrier } from '../guard/barrier.js'
 import type { GuardObserver } from '../guard/recorder.js'
+import { otel } from '../otel-api.js'
 import { METRIC_EFFECTS, METRIC_GUARD_UP, METRIC_HOOK_FAILURES } from '../semconv.js'
 import { VERSION } from '../version.js'
 
@@ -17,7 +18,7 @@ export function createGuardMetrics(barrier: Barrier, systems: readonly string[])
   let failures: Counter | undefined
   return {
     start() {
-      const meter = metrics.getMeter('drytrace', VERSION)
+      const meter = otel().metrics.getMeter('drytrace', VERSION)
       effects = meter.createCounter(METRIC_EFFECTS, { description: 'Effects decided in dry runs', unit: '{effect}' })
       failures = meter.createCounter(METRIC_HOOK_FAILURES, {
         description: 'Errors of the guard itself; each one blocked its effect',

@@ -1,14 +1,7 @@
-import {
-  type Attributes,
-  type Context,
-  createTraceState,
-  type Link,
-  type SpanKind,
-  type TraceState,
-  trace,
-} from '@opentelemetry/api'
+import type { Attributes, Context, Link, SpanKind, TraceState } from '@opentelemetry/api'
 import { mergeTracestate } from '../carriers/environment.js'
 import { runOfContext } from '../carriers/propagator.js'
+import { otel } from '../otel-api.js'
 
 /** The SDK's sampler, structurally: the SDK is never imported on the guard path. */
 export interface Sampler {
@@ -49,6 +42,7 @@ export class DryRunSampler implements Sampler {
     const result = this.#inner.shouldSample(...args)
     const run = runOfContext(args[0])
     if (run === undefined) return result
+    const { createTraceState, trace } = otel()
     const before = result.traceState ?? trace.getSpanContext(args[0])?.traceState
     return {
       ...result,

@@ -1,7 +1,8 @@
-import { type Attributes, type Context, type Span, SpanKind, trace } from '@opentelemetry/api'
+import type { Attributes, Context, Span, SpanKind } from '@opentelemetry/api'
 import { runOfContext } from '../carriers/propagator.js'
 import { processBarrier } from '../guard/barrier.js'
 import { isSimulated, offerLibrarySpan } from '../guard/library-span.js'
+import { otel } from '../otel-api.js'
 import type { Run } from '../run/run.js'
 import { shared } from '../run/store.js'
 import {
@@ -61,9 +62,9 @@ function mark(span: SdkSpan, run: Run, context: Context): void {
   span.setAttribute(ATTR_ENABLED, true)
   span.setAttribute(ATTR_RUN_ID, run.id)
   if (run.caseId !== null) span.setAttribute(ATTR_CASE_ID, run.caseId)
-  const parent = trace.getSpanContext(context)
+  const parent = otel().trace.getSpanContext(context)
   if (parent === undefined || parent.isRemote === true) span.setAttributes(attestation(run))
-  if (span.kind === SpanKind.CLIENT || span.kind === SpanKind.PRODUCER) {
+  if (span.kind === otel().SpanKind.CLIENT || span.kind === otel().SpanKind.PRODUCER) {
     const scope = span.instrumentationScope?.name ?? span.instrumentationLibrary?.name ?? ''
     offerLibrarySpan(span, scope, span.parentSpanContext?.spanId ?? span.parentSpanId)
   }

@@ -1,5 +1,5 @@
-import { context } from '@opentelemetry/api'
 import { isOtlpEndpoint } from '../../guard/otlp-endpoints.js'
+import { activeContext } from '../../otel-api.js'
 import type { HttpCall } from './http-effect.js'
 
 const SUPPRESSED = Symbol.for('OpenTelemetry SDK Context Key SUPPRESS_TRACING')
@@ -11,5 +11,5 @@ const SUPPRESSED = Symbol.for('OpenTelemetry SDK Context Key SUPPRESS_TRACING')
  * spans of live traffic too.
  */
 export function isTelemetryExport(call: HttpCall): boolean {
-  return context.active().getValue(SUPPRESSED) === true && isOtlpEndpoint(call.host, call.port)
+  return activeContext()?.getValue(SUPPRESSED) === true && isOtlpEndpoint(call.host, call.port)
 }

@@ -1,5 +1,6 @@
 import type { Run } from '../../run/run.js'
 import type { PgClient } from './driver.js'
+import { noteTag } from './known.js'
 import { UndoLog } from './undo-log.js'
 
 /** `I` idle, `T` in a transaction, `E` in a failed one. */
@@ -13,6 +14,16 @@ export interface ClientState {
   transaction: Run | undefined
   /** Why texts cannot be judged on this connection, if they cannot. */
   unreadable: string | undefined
+  /** Our own statements are under way. */
+  conversing: boolean
+  /** How names were resolved here when we last looked; undefined when we never did. */
+  place: string | undefined
+  /** Nothing that could have changed {@link place} has run since. */
+  placeHolds: boolean
+  /** How often {@link place} turned out to be another one. */
+  moves: number
+  /** Live code has changed definitions and may not have committed them. */
+  defining: boolean
   /** Opened by a dry run and not yet handed out by the pool. */
   newborn: boolean
   /** What the server says of its settings. */
@@ -44,6 +55,11 @@ export function followConnection(client: PgClient): ClientState {
     status: undefined,
     transaction: undefined,
     unreadable: undefined,
+    conversing: false,
+    place: undefined,
+    placeHolds: false,
+    moves: 0,
+    defining: false,
     newborn: false,
     settings,
     undo,
@@ -52,6 +68,10 @@ export function followConnection(client: PgClient): ClientState {
   client.connection?.on('end', () => undo.rollBack())
   client.connection?.on('readyForQuery', (message?: { status?: TransactionStatus }) => {
     state.status = message?.status ?? 'I'
+    if (!state.conversing) state.placeHolds = false
+  })
+  client.connection?.on('commandComplete', (message: { text: string }) => {
+    if (!state.conversing) noteTag(state, message.text)
   })
   client.connection?.on('parameterStatus', (message: { parameterName: string; parameterValue: string }) => {
     settings.set(message.parameterName, message.parameterValue)

@@ -157,6 +157,7 @@ function takeOver(call: DryCall, query: PgQuery): void {
       query,
       decide,
       current: undefined,
+      plain: true,
       setupSkipped: false,
     }
     const pinned = isPinned(session)

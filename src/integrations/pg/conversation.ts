@@ -58,18 +58,20 @@ export class Conversation implements QueryHandlers {
   }
 
   hold(): void {
+    this.state.conversing = true
     setActive(this.client, this)
     this.client.readyForQuery = false
   }
 
   release(): void {
+    this.state.conversing = false
     setActive(this.client, null)
     this.client.readyForQuery = true
   }
 
   /** Sends one statement of ours within its fence, under one Sync. */
-  run(step: Step, fence: Fence = NO_FENCE, sink: Sink = {}): Promise<Answer> {
-    return this.#exchange(fence, { sink }, () => {
+  run(step: Step, fence: Fence = NO_FENCE, sink: Sink = {}, checks: readonly Step[] = []): Promise<Answer> {
+    return this.#exchange(fence, { sink, checks }, () => {
       this.#put(step)
       this.#finish(fence)
     })
@@ -87,10 +89,13 @@ export class Conversation implements QueryHandlers {
       types?: readonly number[]
       sink?: Sink
       retag?: (tag: string) => string
+      /** Described before it, in the same round. */
+      checks?: readonly Step[]
     } = {},
   ): Promise<Answer> {
     const query = this.#query
-    return this.#exchange(fence, { sink: options.sink ?? {}, forward: query, retag: options.retag }, (view) => {
+    const { sink = {}, retag, checks = [] } = options
+    return this.#exchange(fence, { sink, forward: query, retag, checks }, (view) => {
       const own = { text: query.text, name: query.name, values: query.values, types: query.types }
       if (options.text !== undefined) {
         query.text = options.text
@@ -121,7 +126,7 @@ export class Conversation implements QueryHandlers {
 
   /** Sends a constant of ours by the simple protocol. */
   simple(text: string): Promise<Answer> {
-    return this.#exchange(NO_FENCE, { sink: {} }, () => {
+    return this.#exchange(NO_FENCE, { sink: {}, checks: [] }, () => {
       if (this.#round) this.#round.synced = true
       this.connection.query(text)
     })
@@ -129,7 +134,7 @@ export class Conversation implements QueryHandlers {
 
   #exchange(
     fence: Fence,
-    round: Pick<Round, 'sink'> & { forward?: PgQuery; retag?: Round['retag'] },
+    round: Pick<Round, 'sink'> & { forward?: PgQuery; retag?: Round['retag']; checks: readonly Step[] },
     send: (view: PgConnection) => void,
   ): Promise<Answer> {
     const lost = this.#lost
@@ -144,8 +149,15 @@ export class Conversation implements QueryHandlers {
         retag: round.retag,
         view,
         sent: { name: undefined, text: undefined },
+        checks: round.checks.length,
+        checked: [],
         onParameters: ({ dataTypeIDs }) => {
-          current.parameterTypes = dataTypeIDs
+          if (current.checked.length === current.checks) current.parameterTypes = dataTypeIDs
+          else current.checked.push({ parameterTypes: dataTypeIDs, fields: undefined, open: true })
+        },
+        onNoData: () => {
+          const check = current.checked.at(-1)
+          if (check !== undefined) check.open = false
         },
         completed: 0,
         synced: false,
@@ -162,6 +174,8 @@ export class Conversation implements QueryHandlers {
       stream.cork?.()
       try {
         for (const text of fence.before) this.#putFence(text)
+        if (round.checks.length > 0) this.connection.on('noData', current.onNoData)
+        for (const check of round.checks) this.#putCheck(check)
         send(view)
       } catch (error) {
         // Half a message sequence is out: the server answers to the Sync, and the fence is left in order.
@@ -177,13 +191,27 @@ export class Conversation implements QueryHandlers {
     const { connection } = this
     connection.parse({ text: step.text, name: '', ...(step.types ? { types: step.types } : {}) })
     if (step.describe) {
-      if (this.#round) connection.on('parameterDescription', this.#round.onParameters)
+      this.#hearParameters()
       connection.describe({ type: 'S', name: '' })
       return
     }
     connection.bind({ portal: '', statement: '', values: step.values ?? [] })
     connection.describe({ type: 'P', name: '' })
     connection.execute({ portal: '', rows: 0 })
+  }
+
+  #putCheck({ text, types }: Step): void {
+    const { connection } = this
+    this.#hearParameters()
+    connection.parse({ text, name: '', ...(types ? { types } : {}) })
+    connection.describe({ type: 'S', name: '' })
+  }
+
+  #hearParameters(): void {
+    const round = this.#round
+    if (round === undefined) return
+    this.connection.off('parameterDescription', round.onParameters)
+    this.connection.on('parameterDescription', round.onParameters)
   }
 
   #putFence(text: string): void {
@@ -222,14 +250,21 @@ export class Conversation implements QueryHandlers {
   handleRowDescription(message: RowDescription): void {
     const round = this.#main
     if (round === undefined) return
+    const check = round.checked.at(-1)
+    if (check?.open) {
+      check.open = false
+      check.fields = message
+      return
+    }
     round.fields = message
     if (round.forward && !round.sink.rowDescription) round.forward.handleRowDescription(message)
-    else round.sink.rowDescription?.(message)
+    else round.sink.rowDescription?.(message, round.checked)
   }
 
   handleDataRow(message: { fields: (string | null)[] }): void {
     const round = this.#main
     if (round === undefined) return
+    if (round.sink.refused?.()) return
     if (round.sink.row) round.sink.row(message.fields)
     else round.forward?.handleDataRow(message)
   }
@@ -242,6 +277,11 @@ export class Conversation implements QueryHandlers {
     if (main === undefined) return
     round.mainDone = true
     round.tag = message.text
+    if (round.sink.refused?.()) {
+      // pg's own query would have closed a portal it reads in parts.
+      round.view.sync()
+      return
+    }
     round.sink.complete?.()
     if (round.retag) message.text = round.retag(message.text)
     round.forward?.handleCommandComplete(message, round.view)
@@ -299,6 +339,7 @@ export class Conversation implements QueryHandlers {
     if (round === undefined) return
     this.#round = undefined
     this.connection.off('parameterDescription', round.onParameters)
+    if (round.checks > 0) this.connection.off('noData', round.onNoData)
     round.resolve({ ...answerOf(round), ...outcome })
   }
 }

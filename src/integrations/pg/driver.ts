@@ -28,6 +28,7 @@ export interface Field {
   readonly tableID: number
   readonly columnID: number
   readonly dataTypeID: number
+  readonly dataTypeModifier?: number
   readonly format?: string
 }
 

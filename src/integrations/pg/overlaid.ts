@@ -14,15 +14,19 @@ import {
 import {
   NotOverlaid,
   type OverlaidStatement,
+  type OverlaySlot,
+  overlayShape,
   overlayStatement,
   refuseHiddenReads,
   relationsToResolve,
+  slotValues,
 } from '../../sql/overlay-rewrite.js'
 import { relationUses } from '../../sql/relations.js'
 import type { Conversation } from './conversation.js'
 import type { PgClient, RowDescription } from './driver.js'
-import type { ReadOnly } from './read-only.js'
-import type { Session } from './session.js'
+import { known, knownKey, remember } from './known.js'
+import type { Step } from './round.js'
+import { givenTypes, type Session } from './session.js'
 
 const overlays = new WeakMap<Run, Map<string, Overlay>>()
 
@@ -48,6 +52,33 @@ export interface OverlaidRead {
   readonly values: readonly unknown[]
   readonly types: readonly number[]
   readonly fields: RowDescription
+  /** Worked out a moment ago: the server describes the original again, and its columns must still be `fields`. */
+  readonly check?: Step
+}
+
+/** How a read is to be sent. */
+export interface ReadPlan {
+  /** What is sent instead; undefined for the statement itself. */
+  readonly overlaid: OverlaidRead | undefined
+  /** Decided by what is remembered: goes out behind the reader's assertions. */
+  readonly relies: boolean
+  /** Other statements came in the same text. */
+  readonly several: boolean
+}
+
+const AS_IT_IS = { overlaid: undefined, relies: false }
+
+/** What a read turned out to be, for the same text and the same touched tables. */
+interface KnownRead {
+  readonly resolution: Resolution
+  /** Undefined for a read of nothing the run has touched. */
+  readonly rewritten?: {
+    readonly text: string
+    readonly slots: readonly OverlaySlot[]
+    readonly slotTypes: readonly number[]
+    readonly types: readonly number[]
+    readonly fields: RowDescription
+  }
 }
 
 /** Built-in functions that read what their arguments name. */
@@ -58,21 +89,17 @@ const READS_BY_NAME = /^((query|table|schema|database)(_to_xml.*)|ts_stat|cursor
  * because it reads nothing the run has touched, or because it cannot be
  * rewritten, which is put on record. Never an error for the caller.
  */
-export async function overlaidRead(
-  session: Session,
-  statement: Statement,
-  several: boolean,
-): Promise<OverlaidRead | undefined> {
+export async function overlaidRead(session: Session, statement: Statement, several: boolean): Promise<ReadPlan> {
   const { conversation, run } = session
   const overlay = overlayOf(run, conversation.client)
-  if (overlay.untouched || conversation.status === 'E') return undefined
+  if (overlay.untouched || conversation.status === 'E') return { ...AS_IT_IS, several }
   try {
-    return await rewriteRead(session, overlay, statement, several)
+    return { ...(await rewriteRead(session, overlay, statement, several)), several }
   } catch (error) {
     if (conversation.lost !== undefined) throw error
     if (!(error instanceof NotOverlaid) && !(error instanceof session.library.DatabaseError)) throw error
     tell(session, overlay, statement, messageOf(error))
-    return undefined
+    return { ...AS_IT_IS, several }
   }
 }
 
@@ -81,40 +108,78 @@ async function rewriteRead(
   overlay: Overlay,
   statement: Statement,
   several: boolean,
-): Promise<OverlaidRead | undefined> {
-  const { reader, query } = session
+): Promise<Omit<ReadPlan, 'several'>> {
+  const { reader, query, conversation } = session
   const { node, text } = statement
   if (node === 'ExecuteStmt') throw new NotOverlaid('what EXECUTE reads is not known')
-  if (node !== 'SelectStmt' && node !== 'CopyStmt' && node !== 'DeclareCursorStmt') return undefined
-  const resolution = await resolve(reader, overlay, text, statement.unknown)
-  if (resolution === undefined) return undefined
+  if (node !== 'SelectStmt' && node !== 'CopyStmt' && node !== 'DeclareCursorStmt') return AS_IT_IS
+  const given = several || !Array.isArray(query.values) ? [] : (query.values as unknown[])
+  const asked = givenTypes(session)
+  const keyAt = (place: string) =>
+    knownKey(conversation.client, place, 'read', text, asked ?? null, overlayShape(overlay))
+
+  const probable = await reader.probablePlace()
+  const found = probable === undefined ? undefined : known<KnownRead>(keyAt(probable))
+  if (found !== undefined) {
+    const plan = repeatRead(found, overlay, given, { text, ...(asked === undefined ? {} : { types: asked }) })
+    if (plan !== undefined) {
+      tellStale(session, overlay, statement, found.resolution)
+      return plan
+    }
+  }
+
+  const place = await reader.place()
+  const learn = (entry: KnownRead): void => {
+    if (place !== undefined) remember(keyAt(place), entry)
+  }
+  const resolution = await resolve(remembered(session, place), overlay, text, statement.unknown)
+  if (resolution === undefined) return AS_IT_IS
   tellStale(session, overlay, statement, resolution)
   refuseHiddenReads(text, resolution, overlay)
   const byName = statement.functions.find((name) => READS_BY_NAME.test(name))
   if (byName !== undefined) throw new NotOverlaid(`${byName}() may read what the run has changed`)
-  if (!resolution.relations.some(({ oid }) => oid !== null && overlay.table(oid) !== undefined)) return undefined
+  if (!resolution.relations.some(({ oid }) => oid !== null && overlay.table(oid) !== undefined)) {
+    learn({ resolution })
+    return AS_IT_IS
+  }
   if (node !== 'SelectStmt') throw new NotOverlaid(`${statement.operation} is not rewritten`)
 
-  const given = several || !Array.isArray(query.values) ? [] : (query.values as unknown[])
-  const asked = Array.isArray(query.types) && query.types.every((type) => typeof type === 'number')
-  const original = await reader.describe(text, asked ? (query.types as number[]) : undefined, false)
+  const original = await reader.describe(text, asked, false)
   // The server says the same of the statement itself, to the caller.
-  if (original.error !== undefined || original.fields === undefined) return undefined
+  if (original.error !== undefined || original.fields === undefined) return AS_IT_IS
   const types = original.parameterTypes ?? []
-  if (types.length !== given.length) return undefined
+  if (types.length !== given.length) return AS_IT_IS
   let reason = 'it was not tried'
   for (const spellOut of [false, true]) {
     const rewritten = overlayStatement(text, { overlay, resolution, parameters: types.length, spellOut })
-    if (rewritten === undefined) return undefined
+    if (rewritten === undefined) return AS_IT_IS
     refuseUnlessRead(rewritten)
     const all = [...types, ...rewritten.types]
     const described = await reader.describe(rewritten.text, all, false)
     if (described.error === undefined && sameColumns(original.fields, described.fields)) {
-      return { text: rewritten.text, values: [...given, ...rewritten.values], types: all, fields: original.fields }
+      const { slots, types: slotTypes } = rewritten
+      const { fields } = original
+      learn({ resolution, rewritten: { text: rewritten.text, slots, slotTypes, types, fields } })
+      const values = [...given, ...rewritten.values]
+      return { overlaid: { text: rewritten.text, values, types: all, fields }, relies: false }
     }
     reason = described.error?.message ?? 'the types of its columns would change'
   }
   throw new NotOverlaid(reason)
+}
+
+function repeatRead(
+  { rewritten }: KnownRead,
+  overlay: Overlay,
+  given: readonly unknown[],
+  original: Step,
+): Omit<ReadPlan, 'several'> | undefined {
+  if (rewritten === undefined) return { overlaid: undefined, relies: true }
+  const { text, slots, slotTypes, types, fields } = rewritten
+  const rows = slotValues(slots, overlay)
+  if (rows === undefined || types.length !== given.length) return undefined
+  const overlaid = { text, values: [...given, ...rows], types: [...types, ...slotTypes], fields, check: original }
+  return { overlaid, relies: true }
 }
 
 function refuseUnlessRead({ text }: OverlaidStatement): void {
@@ -122,7 +187,7 @@ function refuseUnlessRead({ text }: OverlaidStatement): void {
   if (more.length > 0 || (only?.kind !== 'read' && only?.kind !== 'unsure')) throw new NotOverlaid('it would not read')
 }
 
-function sameColumns(left: RowDescription, right: RowDescription | undefined): boolean {
+export function sameColumns(left: RowDescription, right: RowDescription | undefined): boolean {
   if (right?.fields.length !== left.fields.length) return false
   return left.fields.every((field, index) => {
     const other = right.fields[index]
@@ -130,9 +195,30 @@ function sameColumns(left: RowDescription, right: RowDescription | undefined): b
   })
 }
 
+/** Resolves names, by what is remembered or by asking. */
+export type Resolve = (
+  relations: readonly string[],
+  functions: readonly string[],
+  touched: readonly string[],
+) => Promise<Resolution | undefined>
+
+/** Resolutions at one place, which must be certain. */
+export function remembered({ reader, conversation }: Session, place: string | undefined): Resolve {
+  return async (relations, functions, touched) => {
+    const query = resolutionQuery(relations, functions, touched)
+    const key = place === undefined ? undefined : knownKey(conversation.client, place, 'names', query)
+    const found = key === undefined ? undefined : known<Resolution>(key)
+    if (found !== undefined) return found
+    const [row] = await reader.rows({ text: query })
+    const resolution = row?.[0] ? readResolution(row[0]) : undefined
+    if (key !== undefined && resolution !== undefined) remember(key, resolution)
+    return resolution
+  }
+}
+
 /** What the relations and functions of a statement are to the overlay; undefined when there are none. */
 async function resolve(
-  reader: ReadOnly,
+  ask: Resolve,
   overlay: Overlay,
   text: string,
   functions: readonly string[],
@@ -140,14 +226,16 @@ async function resolve(
 ): Promise<Resolution | undefined> {
   const relations = relationsToResolve(text, overlay)
   if (relations.length === 0 && functions.length === 0) return undefined
-  const called = functions.map((name) => name.toLowerCase())
-  const [row] = await reader.rows({ text: resolutionQuery(relations, called, touched) })
-  return row?.[0] ? readResolution(row[0]) : undefined
+  return await ask(
+    relations,
+    functions.map((name) => name.toLowerCase()),
+    touched,
+  )
 }
 
 /** Gives the queries of a write's preview the run's own rows. */
 export class OverlaidPreview {
-  readonly #reader: ReadOnly
+  readonly #ask: Resolve
   readonly #overlay: Overlay
   readonly #parameters: number
   readonly #spellOut: boolean
@@ -155,8 +243,8 @@ export class OverlaidPreview {
   /** Other connections may touch more tables meanwhile: they come after this statement. */
   readonly #touched: readonly string[]
 
-  constructor(reader: ReadOnly, overlay: Overlay, parameters: number, spellOut: boolean) {
-    this.#reader = reader
+  constructor(overlay: Overlay, parameters: number, spellOut: boolean, ask: Resolve) {
+    this.#ask = ask
     this.#overlay = overlay
     this.#parameters = parameters
     this.#spellOut = spellOut
@@ -171,7 +259,7 @@ export class OverlaidPreview {
   /** @throws NotOverlaid when the statement reads in a way that cannot be given the run's own rows. */
   async check(text: string): Promise<Resolution | undefined> {
     const [statement] = classify(text)
-    const resolution = await resolve(this.#reader, this.#overlay, text, statement?.unknown ?? [], this.#touched)
+    const resolution = await resolve(this.#ask, this.#overlay, text, statement?.unknown ?? [], this.#touched)
     if (resolution === undefined) return undefined
     this.#known.push(...resolution.relations)
     refuseHiddenReads(text, resolution, this.#overlay)
@@ -183,8 +271,8 @@ export class OverlaidPreview {
     const names = relationsToResolve(text, this.#overlay)
     const missing = names.filter((name) => !this.#known.some((relation) => relation.name === name))
     if (missing.length > 0) {
-      const [row] = await this.#reader.rows({ text: resolutionQuery(missing, [], this.#touched) })
-      if (row?.[0]) this.#known.push(...readResolution(row[0]).relations)
+      const resolution = await this.#ask(missing, [], this.#touched)
+      if (resolution !== undefined) this.#known.push(...resolution.relations)
     }
     return { relations: this.#known.filter(({ name }) => names.includes(name)), functions: [] }
   }
@@ -194,7 +282,7 @@ export class OverlaidPreview {
     const scope = { overlay: this.#overlay, resolution, parameters: this.#parameters, spellOut: this.#spellOut }
     const through = resolution.relations.find((relation) => relation.through.length > 0)
     if (through !== undefined) throw new NotOverlaid(`${through.name} reads ${through.through.join(', ')}`)
-    return overlayStatement(text, scope) ?? { text, values: [], types: [] }
+    return overlayStatement(text, scope) ?? { text, values: [], slots: [], types: [] }
   }
 }
 

@@ -2,8 +2,9 @@ import type { Table } from '../../sql/catalog.js'
 import type { Statement } from '../../sql/classify.js'
 import type { Overlay, RowChange, TableChanges } from '../../sql/overlay.js'
 import { NotOverlaid } from '../../sql/overlay-rewrite.js'
-import { ambiguousSettings, OverlaidPreview, overlayOf, tell, tellStale } from './overlaid.js'
-import { type PreviewOutcome, type PreviewRequest, previewWrite } from './preview.js'
+import { known, knownKey, remember } from './known.js'
+import { ambiguousSettings, OverlaidPreview, overlayOf, remembered, tell, tellStale } from './overlaid.js'
+import { type LearnedPreview, type PreviewOutcome, type PreviewRequest, previewWrite } from './preview.js'
 import type { Session } from './session.js'
 import { isMadeUp, smallId } from './small-ids.js'
 
@@ -19,21 +20,21 @@ export async function previewWithOwnRows(
   statement: Statement,
   values: readonly unknown[],
   types: readonly number[] | undefined,
+  learn: (preview: LearnedPreview) => void,
 ): Promise<OwnPreview> {
-  const { conversation, reader, guard, run } = session
+  const { conversation, reader, run } = session
   const overlay = overlayOf(run, conversation.client)
+  const place = await reader.place()
   const request: PreviewRequest = {
-    text: statement.text,
-    values,
-    types,
-    syntheticId: (kind) => (kind === 'smallint' ? smallId(run) : guard.syntheticId(run, 'integer')),
-    madeUp: (value) => isMadeUp(run, value),
+    ...previewRequest(session, statement, values, types),
+    ...(place === undefined ? {} : { tables: tablesIn(session, place) }),
+    learn,
   }
   if (overlay.untouched) return { outcome: await previewWrite(reader, request), blind: undefined }
   let blind = ''
   for (const spellOut of [false, true]) {
     try {
-      const own = new OverlaidPreview(reader, overlay, types?.length ?? values.length, spellOut)
+      const own = new OverlaidPreview(overlay, types?.length ?? values.length, spellOut, remembered(session, place))
       const resolution = await own.check(statement.text)
       if (resolution !== undefined) tellStale(session, overlay, statement, resolution)
       const outdated = resolution?.relations.some(({ oid }) => oid !== null && overlay.stale.has(oid))
@@ -47,9 +48,31 @@ export async function previewWithOwnRows(
     }
   }
   // What fails without the run's own rows too does not fail because of them.
-  const outcome = await previewWrite(reader, { ...request, outdated: true })
+  const { learn: _, ...unlearned } = request
+  const outcome = await previewWrite(reader, { ...unlearned, outdated: true })
   tell(session, overlay, statement, blind)
   return { outcome, blind }
+}
+
+/** What a preview is told of one call. */
+export function previewRequest(
+  { guard, run }: Session,
+  { text }: Statement,
+  values: readonly unknown[],
+  types: readonly number[] | undefined,
+): PreviewRequest {
+  return {
+    text,
+    values,
+    types,
+    syntheticId: (kind) => (kind === 'smallint' ? smallId(run) : guard.syntheticId(run, 'integer')),
+    madeUp: (value) => isMadeUp(run, value),
+  }
+}
+
+function tablesIn({ conversation }: Session, place: string): PreviewRequest['tables'] {
+  const key = (relation: string) => knownKey(conversation.client, place, 'table', relation)
+  return { get: (relation) => known<Table>(key(relation)), set: (relation, table) => remember(key(relation), table) }
 }
 
 function isOfTheData(error: Error & { code?: string }): boolean {

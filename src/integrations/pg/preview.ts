@@ -1,15 +1,17 @@
 import type { FieldChange, Preview } from '../../journal/record.js'
 import { readTable, type Table, tableQuery } from '../../sql/catalog.js'
 import { classify } from '../../sql/classify.js'
-import { hazardOf } from '../../sql/hazards.js'
+import { type Hazards, hazardOf } from '../../sql/hazards.js'
 import { MAX_OVERLAY_ROWS, type RowChange, type TableChanges } from '../../sql/overlay.js'
-import { markedTable } from '../../sql/overlay-rewrite.js'
+import { markedTable, type OverlaySlot } from '../../sql/overlay-rewrite.js'
 import { parseTextArray } from '../../sql/pg-array.js'
 import { LEADING_COLUMNS, type PreviewQuery, PreviewUnsupported, previewOf } from '../../sql/preview.js'
 import { describeViolation, duplicateWithin, judgeRow, uniqueKeys, type Violation } from '../../sql/violations.js'
 import { changesOf } from './changes.js'
 import type { OverlaidPreview } from './overlaid.js'
 import { type ReadOnly, textOf } from './read-only.js'
+import type { Sink } from './round.js'
+import { StandIns } from './stand-ins.js'
 
 /** Records spelled out in the diff; all are counted. */
 const MAX_DIFF_RECORDS = 100
@@ -33,6 +35,19 @@ export interface PreviewRequest {
   readonly own?: OverlaidPreview
   /** The data is known not to be what the run has made of it: a duplicate is a guess. */
   readonly outdated?: boolean
+  /** Tables looked up lately. */
+  readonly tables?: { get(relation: string): Table | undefined; set(relation: string, table: Table): void }
+  /** Told of a preview that would be the same for the same text, but for its values and ids. */
+  learn?(preview: LearnedPreview): void
+}
+
+/** A preview worked out before. Its texts have stand-ins where a run's ids go. */
+export interface LearnedPreview {
+  readonly query: PreviewQuery
+  readonly ids: StandIns
+  readonly text: string
+  readonly slots: readonly OverlaySlot[]
+  readonly slotTypes: readonly number[]
 }
 
 /** What a blocked write would have done. */
@@ -57,29 +72,41 @@ export interface PreviewOutcome {
  */
 export async function previewWrite(reader: ReadOnly, request: PreviewRequest): Promise<PreviewOutcome> {
   const { types, own } = request
+  const ids = new StandIns(request.syntheticId)
+  let counted = false
   const step = async (text: string) => {
     const overlaid = await own?.rewrite(text)
     return {
-      text: overlaid?.text ?? text,
+      template: overlaid?.text ?? text,
+      slots: overlaid?.slots ?? [],
+      slotTypes: overlaid?.types ?? [],
+      text: ids.fill(overlaid?.text ?? text),
       values: [...request.values, ...(overlaid?.values ?? [])],
       types: types === undefined ? undefined : [...types, ...(overlaid?.types ?? [])],
     }
   }
   const query = await previewOf(request.text, {
     lookup: async (relation) => {
+      const known = request.tables?.get(relation)
+      if (known !== undefined) return known
       const [row] = await reader.rows({ text: tableQuery(relation) })
       if (!row?.[0]) throw new PreviewUnsupported(`${relation} is not in the catalog`)
-      return readTable(row[0])
+      const table = readTable(row[0])
+      request.tables?.set(relation, table)
+      return table
     },
     countColumns: async (text) => {
       const answer = await reader.describe(text, types, false)
       if (answer.error !== undefined) throw answer.error
       return answer.fields?.fields.length ?? 0
     },
-    countRows: async (text) => Number((await reader.rows(await step(text)))[0]?.[0]),
+    countRows: async (text) => {
+      counted = true
+      return Number((await reader.rows(await step(text)))[0]?.[0])
+    },
     syntheticIds: (count, column) => {
       const kind = column?.baseType === 'smallint' ? 'smallint' : 'integer'
-      return Array.from({ length: count }, () => request.syntheticId(kind))
+      return ids.take(count, kind)
     },
     source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
   })
@@ -88,46 +115,84 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
   const tally = new Tally(query, request)
   for (const part of query.parts) {
     tally.begin(part.table)
-    const answer = await reader.query(await step(part.sql), { row: (row) => tally.add(part.table, row) })
+    const { text, values, types } = await step(part.sql)
+    const answer = await reader.query({ text, values, types }, { row: (row) => tally.add(part.table, row) })
     if (answer.error !== undefined) throw answer.error
   }
+  const reading = readingOf(query, tally)
+  const { template, slots, slotTypes, ...main } = await step(query.sql)
+  const answer = await reader.query(main, reading.sink)
+  if (answer.error !== undefined) throw answer.error
+  if (!counted && query.parts.length === 0) request.learn?.({ query, ids, text: template, slots, slotTypes })
+  return reading.outcome(ids)
+}
+
+/** The step and the reading of a preview worked out before, with ids and values of this run. */
+export function repeatedPreview(
+  { query, ids, text, slotTypes }: LearnedPreview,
+  request: PreviewRequest,
+  slotValues: readonly string[],
+) {
+  const own = ids.anew(request.syntheticId)
+  const reading = readingOf(query, new Tally(query, request))
+  return {
+    step: {
+      text: own.fill(text),
+      values: [...request.values, ...slotValues],
+      types: [...(request.types ?? []), ...slotTypes],
+    },
+    sink: reading.sink,
+    outcome: () => reading.outcome(own),
+  }
+}
+
+/** Takes the rows of a preview's main query in, and makes of them what the write would have done. */
+function readingOf(query: PreviewQuery, tally: Tally): { sink: Sink; outcome(ids: StandIns): PreviewOutcome } {
   const rows: (string | null)[][] = []
   const { table } = query
   let count = 0
   if (table !== null) tally.begin(table)
-  const answer = await reader.query(await step(query.sql), {
-    row(fields) {
-      count++
-      if (table === null) rows.push(fields)
-      else {
-        tally.add(table, fields)
-        if (query.returning !== null) rows.push(fields.slice(LEADING_COLUMNS))
+  return {
+    sink: {
+      row(fields) {
+        count++
+        if (table === null) rows.push(fields)
+        else {
+          tally.add(table, fields)
+          if (query.returning !== null) rows.push(fields.slice(LEADING_COLUMNS))
+        }
+      },
+    },
+    outcome(ids) {
+      const violation = tally.violation(count, query)
+      const notes = [...query.notes, ...tally.notes()]
+      return {
+        preview: { method: 'select', rows: tally.records, diff: tally.diff, ...(notes.length > 0 ? { notes } : {}) },
+        tag: `${query.operation === 'INSERT' ? 'INSERT 0' : query.operation} ${count}`,
+        rows,
+        syntheticIds: query.syntheticIds.map((id) => ids.fill(id)),
+        violation,
+        exact: query.notes.length === 0,
+        changes: tally.changes,
       }
     },
-  })
-  if (answer.error !== undefined) throw answer.error
-  const violation = tally.violation(count, query)
-  const notes = [...query.notes, ...tally.notes()]
-  return {
-    preview: { method: 'select', rows: tally.records, diff: tally.diff, ...(notes.length > 0 ? { notes } : {}) },
-    tag: `${query.operation === 'INSERT' ? 'INSERT 0' : query.operation} ${count}`,
-    rows,
-    syntheticIds: query.syntheticIds,
-    violation,
-    exact: query.notes.length === 0,
-    changes: tally.changes,
   }
 }
 
 /** Expressions of the statement, and defaults and checks of the table, run in the preview: none may reach out of it. */
 async function refuseHazards(reader: ReadOnly, query: PreviewQuery): Promise<void> {
-  const found = await reader.hazards()
+  const culprit = hazardIn(query, await reader.hazards())
+  if (culprit !== undefined) throw new PreviewUnsupported(`it would call ${culprit}`)
+}
+
+export function hazardIn(query: PreviewQuery, found: Hazards): string | undefined {
   for (const sql of [query.sql, ...query.parts.map((part) => part.sql)]) {
     for (const statement of classify(sql)) {
       const culprit = hazardOf(statement, found)
-      if (culprit !== undefined) throw new PreviewUnsupported(`it would call ${culprit}`)
+      if (culprit !== undefined) return culprit
     }
   }
+  return undefined
 }
 
 /** Sums up the rows of a preview while they come in. */

@@ -1,12 +1,16 @@
 import { HAZARDS_QUERY, type Hazards, readHazards } from '../../sql/hazards.js'
 import { Lru } from '../../sql/lru.js'
 import type { Conversation } from './conversation.js'
+import { assertion, isShared, PLACE_QUERY } from './known.js'
 import { type Answer, type Fence, NO_FENCE, type Sink, type Step } from './round.js'
 
 /** What our own queries may cost a live database. */
 const LIMITS = ["SET LOCAL statement_timeout = '5s'", "SET LOCAL lock_timeout = '1s'"]
 const SAVEPOINT = 'drytrace_fence'
 const UNDO = [`ROLLBACK TO SAVEPOINT ${SAVEPOINT}`, `RELEASE SAVEPOINT ${SAVEPOINT}`]
+
+/** A connection whose names keep changing is asked first: each failed assertion is a line in the server's log. */
+const MAX_MOVES = 3
 
 /** How long the scan for dangerous functions and views is good for. */
 const HAZARDS_MILLISECONDS = 5 * 60_000
@@ -85,15 +89,86 @@ export class ReadOnly {
     return { before: [`SAVEPOINT ${SAVEPOINT}`, ...readOnly, ...LIMITS], after: UNDO }
   }
 
+  /**
+   * How names are resolved on this connection, as the key of what is remembered
+   * of them; undefined where nothing may be.
+   */
+  place(): Promise<string | undefined> {
+    return this.#place(true)
+  }
+
+  /** The same without asking the server: what relies on it goes out behind {@link assertions}. */
+  probablePlace(): Promise<string | undefined> {
+    return this.#place(false)
+  }
+
+  async #place(certain: boolean): Promise<string | undefined> {
+    const { state } = this.#conversation
+    if (state.status === 'E') return undefined
+    const ask = certain || state.status !== 'I' || state.moves >= MAX_MOVES
+    if (state.place === undefined || (!state.placeHolds && ask)) {
+      let found: string | undefined
+      const answer = await this.query({ text: PLACE_QUERY }, { row: ([cell]) => (found = textOf(cell) ?? undefined) })
+      if (answer.error !== undefined) return undefined
+      state.place = found
+      // Inside a transaction a read of the run may change it unseen.
+      state.placeHolds = state.status === 'I'
+    }
+    return state.place !== undefined && isShared(state.place) ? state.place : undefined
+  }
+
+  /** What has the server check that names mean what they did, to go before a statement that relies on it. */
+  assertions(): readonly string[] {
+    const { place, placeHolds, status } = this.#conversation.state
+    return status === 'I' && place !== undefined && !placeHolds ? [assertion(place)] : []
+  }
+
+  /** What was relied on held. */
+  held(): void {
+    const { state } = this.#conversation
+    if (state.place !== undefined) state.placeHolds = state.status === 'I'
+  }
+
+  /** What was relied on did not hold: it is looked up again. */
+  moved(): void {
+    const { state } = this.#conversation
+    state.place = undefined
+    state.moves += 1
+  }
+
+  /** A query of ours that relies on what is remembered: the server checks that first, in the same round trip. */
+  async relying(step: Step, sink: Sink, checks: readonly Step[]): Promise<Answer> {
+    const own = this.#ownFence()
+    const answer = await this.#conversation.run(
+      step,
+      { before: [...own.before, ...this.assertions()], after: own.after },
+      sink,
+      checks,
+    )
+    if (answer.error === undefined) this.held()
+    else if (!answer.lost) this.moved()
+    await this.leave(own, answer)
+    return answer
+  }
+
+  /** The hazards, if they have been scanned lately. */
+  knownHazards(): Hazards | undefined {
+    const entry = hazards.get(this.#database())
+    return entry !== undefined && Date.now() - entry.at < HAZARDS_MILLISECONDS ? entry.found : undefined
+  }
+
+  #database(): string {
+    const { host, port, database } = this.#conversation.client
+    return `${host}:${port}/${database}`
+  }
+
   /** What must not run in this database even READ ONLY. @throws when the catalog cannot be scanned. */
   async hazards(): Promise<Hazards> {
-    const { host, port, database } = this.#conversation.client
-    const key = `${host}:${port}/${database}`
-    const known = hazards.get(key)
-    if (known !== undefined && Date.now() - known.at < HAZARDS_MILLISECONDS) return known.found
+    const known = this.knownHazards()
+    if (known !== undefined) return known
     const rows = await this.rows({ text: HAZARDS_QUERY })
     const found = readHazards(rows.map(([kind, name]) => [kind ?? '', name ?? ''] as const))
-    hazards.set(key, { found, at: Date.now() })
+    hazards.set(this.#database(), { found, at: Date.now() })
     return found
   }
 }

@@ -6,8 +6,9 @@ import { hazardOf } from '../../sql/hazards.js'
 import { neutralise } from '../../sql/neutralise.js'
 import { deliver } from './deliver.js'
 import type { RowDescription } from './driver.js'
-import { type OverlaidRead, overlaidRead, overlayOf, tell } from './overlaid.js'
-import { type Fence, NO_FENCE, type Sink } from './round.js'
+import { forgetKnown } from './known.js'
+import { overlaidRead, overlayOf, type ReadPlan, sameColumns, tell } from './overlaid.js'
+import { type Described, type Fence, NO_FENCE, type Sink } from './round.js'
 import { fail, insideDryTransaction, insideLiveTransaction, type Planned, record, type Session } from './session.js'
 import { simulateBlocked } from './write.js'
 
@@ -35,9 +36,10 @@ export async function executeRead(session: Session, planned: Planned, decision: 
   }
   const culprit = await culpritOf(session, statement)
   if (culprit !== undefined) return await simulateBlocked(session, statement, session.decide(statement, culprit), true)
-  const overlaid = await overlaidRead(session, statement, planned.several)
-  record(session, decision)
-  return await runRead(session, statement, planned.several ? statement.text : undefined, overlaid)
+  const plan = await overlaidRead(session, statement, planned.several)
+  const text = planned.several ? statement.text : undefined
+  // Written down while the server works: nothing of the answer reaches the caller before.
+  return await runRead(session, statement, text, plan, () => record(session, decision))
 }
 
 /** A query with locks or calls that must not happen: the rest of it is executed READ ONLY. */
@@ -53,14 +55,14 @@ export async function executeNeutralised(
   if (harmless === undefined || culprit !== undefined) return await simulateBlocked(session, statement, decision, true)
   const { notes, syntheticIds } = harmless
   const blocked = decision.verdict !== 'allow'
-  const overlaid = await overlaidRead(session, harmless.statement, several)
+  const plan = await overlaidRead(session, harmless.statement, several)
   record(session, decision, {
     note: notes.join('; '),
     syntheticIds,
     ...(blocked ? { preview: { method: 'synthesized' as const, rows: 0, diff: [], notes } } : {}),
     ...(blocked ? { fidelity: 'plausible' as const } : {}),
   })
-  return await runRead(session, harmless.statement, harmless.statement.text, overlaid)
+  return await runRead(session, harmless.statement, harmless.statement.text, plan)
 }
 
 /** A statement that changes the session: sent as it is, unless that would outlast the run. */
@@ -102,23 +104,60 @@ async function runRead(
   session: Session,
   statement: Statement,
   text: string | undefined,
-  overlaid: OverlaidRead | undefined,
+  plan: ReadPlan,
+  sent: () => void = () => {},
 ): Promise<Error | undefined> {
   const { conversation, reader, query } = session
-  const fence = STICKY.has(statement.node) ? stickyFence(session) : reader.recoverable()
+  const { overlaid, relies } = plan
+  const bare = STICKY.has(statement.node) ? stickyFence(session) : reader.recoverable()
+  const assertions = relies ? reader.assertions() : []
+  const fence = { before: [...bare.before, ...assertions], after: bare.after }
+  // Why the caller must not see the answer: it could not be written down, or is not to the question.
+  let refused: 'unrecorded' | 'outdated' | undefined
   // What may turn out to be a write shows nothing to the caller before it has succeeded.
   const held = statement.kind === 'unsure' ? new HeldRows() : undefined
   let delivered = false
-  const described =
-    overlaid === undefined ? undefined : (message: RowDescription) => asDescribed(message, overlaid.fields)
-  const sink: Sink = held?.sinkFor(session, described) ?? {
-    ...(described ? { rowDescription: (message) => query.handleRowDescription(described(message)) } : {}),
+  const described = (message: RowDescription) =>
+    overlaid === undefined ? message : asDescribed(message, overlaid.fields)
+  const shown: Sink = held?.sinkFor(session, described) ?? {
+    rowDescription: (message) => query.handleRowDescription(described(message)),
     row(fields) {
       delivered = true
       query.handleDataRow({ fields })
     },
   }
-  const answer = await conversation.forward(fence, { text, ...overlaid, sink })
+  const sink: Sink = {
+    ...shown,
+    refused: () => refused !== undefined,
+    rowDescription(message, checks) {
+      if (overlaid?.check !== undefined && !isAsKnown(overlaid.fields, checks[0], message)) refused ??= 'outdated'
+      if (refused === undefined) shown.rowDescription?.(message, checks)
+    },
+  }
+  const checks = overlaid?.check === undefined ? [] : [overlaid.check]
+  const answering = conversation.forward(fence, { text, ...overlaid, sink, checks })
+  let unrecorded: unknown
+  try {
+    sent()
+  } catch (error) {
+    refused = 'unrecorded'
+    unrecorded = error
+  }
+  const answer = await answering
+  if (refused === 'unrecorded') {
+    await leaveFence(session, fence, answer)
+    throw unrecorded
+  }
+  const failed = answer.error !== undefined && !answer.lost && answer.error.code !== READ_ONLY_VIOLATION
+  if (relies && !delivered && (refused === 'outdated' || failed)) {
+    await leaveFence(session, fence, answer)
+    forgetKnown()
+    if (assertions.length > 0) reader.moved()
+    // Outside of a fence the error has failed the application's own transaction, as it would have live.
+    if (conversation.status === 'E') return answer.error
+    return await runRead(session, statement, text, await overlaidRead(session, statement, plan.several))
+  }
+  if (relies && answer.error === undefined) reader.held()
   if (answer.error === undefined || answer.lost) return answer.error
   if (overlaid !== undefined && !delivered && REFUSED.test(answer.error.code ?? '')) {
     await leaveFence(session, fence, answer)
@@ -156,11 +195,15 @@ async function runReadOnDataAsItIs(
   text: string | undefined,
   refusal: Error,
 ): Promise<Error | undefined> {
-  const error = await runRead(session, statement, text, undefined)
+  const error = await runRead(session, statement, text, { overlaid: undefined, relies: false, several: false })
   if (error === undefined) {
     tell(session, overlayOf(session.run, session.conversation.client), statement, refusal.message)
   }
   return error
+}
+
+function isAsKnown(known: RowDescription, original: Described | undefined, actual: RowDescription): boolean {
+  return original?.fields !== undefined && sameColumns(known, original.fields) && sameColumns(known, actual)
 }
 
 /** Columns as the original statement has them, in the format this execution gives them in. */
@@ -171,7 +214,7 @@ function asDescribed(actual: RowDescription, original: RowDescription): RowDescr
 
 async function leaveFence(
   { reader, conversation }: Session,
-  fence: Parameters<Session['reader']['leave']>[0],
+  fence: Fence,
   answer: Parameters<Session['reader']['leave']>[1],
 ): Promise<void> {
   if (conversation.lost === undefined) await reader.leave(fence, answer)
@@ -205,7 +248,7 @@ class HeldRows {
   #fields: RowDescription | undefined
   readonly #rows: (string | null)[][] = []
 
-  sinkFor({ query }: Session, described = (message: RowDescription) => message): Sink {
+  sinkFor({ query }: Session, described: (message: RowDescription) => RowDescription): Sink {
     return {
       rowDescription: (message) => {
         this.#fields = described(message)

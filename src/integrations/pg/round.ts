@@ -10,9 +10,18 @@ export interface Step {
   readonly describe?: boolean
 }
 
+/** What the server says of a statement that is only prepared. */
+export interface Described {
+  readonly parameterTypes: readonly number[]
+  readonly fields: RowDescription | undefined
+}
+
 /** Where the rows of a round's main statement go. */
 export interface Sink {
-  rowDescription?(message: RowDescription): void
+  /** `checks` are the answers to the statements that were described before this one in the same round. */
+  rowDescription?(message: RowDescription, checks: readonly Described[]): void
+  /** True when the application's query must not hear of the rest: neither rows nor the command tag. */
+  refused?(): boolean
   row?(fields: (string | null)[]): void
   /** The statement succeeded; what the application's query gets next is the command tag. */
   complete?(): void
@@ -22,6 +31,7 @@ export interface Sink {
 export interface Answer {
   readonly fields: RowDescription | undefined
   readonly parameterTypes: readonly number[] | undefined
+  readonly checks: readonly Described[]
   readonly tag: string | undefined
   readonly error: DatabaseError | undefined
   /** The error came before anything of the fence was in effect. */
@@ -45,6 +55,10 @@ export interface Round {
   /** Name and text the query went out under. */
   sent: { name: string | undefined; text: unknown }
   readonly onParameters: (message: { dataTypeIDs: number[] }) => void
+  /** How many statements are described before the main one, and what the server has said of them. */
+  readonly checks: number
+  readonly checked: { parameterTypes: readonly number[]; fields: RowDescription | undefined; open: boolean }[]
+  readonly onNoData: () => void
   /** Command tags seen so far. */
   completed: number
   synced: boolean
@@ -68,12 +82,13 @@ export const NO_FENCE: Fence = { before: [], after: [] }
 export const NOTHING: Answer = {
   fields: undefined,
   parameterTypes: undefined,
+  checks: [],
   tag: undefined,
   error: undefined,
   failedEarly: false,
   lost: false,
 }
 
-export function answerOf({ fields, parameterTypes, tag, error, failedEarly }: Round): Omit<Answer, 'lost'> {
-  return { fields, parameterTypes, tag, error, failedEarly }
+export function answerOf({ fields, parameterTypes, checked, tag, error, failedEarly }: Round): Omit<Answer, 'lost'> {
+  return { fields, parameterTypes, checks: checked, tag, error, failedEarly }
 }

@@ -35,6 +35,8 @@ export async function runScript(session: Session, plan: () => readonly Planned[]
     await conversation.simple('ROLLBACK')
   }
   forgetEndedTransaction(conversation.state)
+  // A setting, a transaction's end or a function of the database may have changed how names are resolved.
+  if (!session.plain) conversation.state.placeHolds = false
   finish(session, error)
 }
 
@@ -79,6 +81,7 @@ async function refusedScript(session: Session, plan: readonly Planned[]): Promis
 
 async function executeOne(session: Session, planned: Planned): Promise<Error | undefined> {
   const { statement } = planned
+  session.plain &&= statement.kind === 'read' || statement.kind === 'write'
   if (statement.kind === 'tx') {
     return await (session.pinned?.control(statement) ?? controlTransaction(session, statement))
   }

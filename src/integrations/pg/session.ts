@@ -28,6 +28,8 @@ export interface Session {
   decide(statement: Statement, culprit?: string): Decision
   /** The decision being carried out, for an error that nobody expected. */
   current: Decision | undefined
+  /** Only statements that leave the session's settings alone have been carried out. */
+  plain: boolean
   /** A statement that sets the connection up was not carried out. */
   setupSkipped: boolean
   /** Set when the call is carried out on the run's own connection, to be rolled back with it. */
@@ -87,4 +89,10 @@ export async function failTransaction(session: Session): Promise<void> {
   if (session.conversation.status === 'T' && insideDryTransaction(session)) {
     await session.conversation.simple('ROLLBACK TO SAVEPOINT drytrace_simulated_error')
   }
+}
+
+/** Parameter types given by the caller. pg uses the same property for result parsers. */
+export function givenTypes({ query }: Session): readonly number[] | undefined {
+  const { types } = query
+  return Array.isArray(types) && types.every((type) => typeof type === 'number') ? types : undefined
 }

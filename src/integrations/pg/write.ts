@@ -2,14 +2,25 @@ import { DryTraceError, messageOf } from '../../errors.js'
 import type { EffectDetail } from '../../guard/effect.js'
 import type { Decision } from '../../guard/guard.js'
 import type { Statement } from '../../sql/classify.js'
+import { overlayShape } from '../../sql/overlay-rewrite.js'
 import { PreviewUnsupported } from '../../sql/preview.js'
 import type { Conversation } from './conversation.js'
 import { deliver, nativeError } from './deliver.js'
-import { markStale } from './overlaid.js'
+import { noteTag } from './known.js'
+import { type Repeated, rememberPreview, repeatPreview } from './known-preview.js'
+import { markStale, overlayOf } from './overlaid.js'
 import { keepRows, previewWithOwnRows } from './own-rows.js'
-import type { PreviewOutcome } from './preview.js'
+import type { LearnedPreview, PreviewOutcome } from './preview.js'
 import { type Answer, type DatabaseError, NO_FENCE } from './round.js'
-import { fail, failTransaction, forgetEndedTransaction, insideDryTransaction, record, type Session } from './session.js'
+import {
+  fail,
+  failTransaction,
+  forgetEndedTransaction,
+  givenTypes,
+  insideDryTransaction,
+  record,
+  type Session,
+} from './session.js'
 import { simulateStatement } from './simulate.js'
 
 const DESCRIBABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt', 'ExplainStmt'])
@@ -34,8 +45,11 @@ export async function executeAllowed(
     )
   }
   record(session, decision)
+  session.plain = false
   if (session.pinned !== undefined) return await executeAtHome(session.pinned.home, statement)
-  const answer = await session.conversation.forward(NO_FENCE, several ? { text: statement.text } : {})
+  const { conversation } = session
+  const answer = await conversation.forward(NO_FENCE, several ? { text: statement.text } : {})
+  if (answer.tag !== undefined) noteTag(conversation.state, answer.tag)
   return answer.error
 }
 
@@ -73,15 +87,29 @@ export async function simulateBlocked(
   if (statement.node === 'CopyStmt' && statement.operation === 'COPY FROM') {
     return fail(session, decision, new DryTraceError('DRY_BLOCKED', 'dry run: COPY FROM is not simulated'))
   }
-  if (statement.tag === 'PREPARE TRANSACTION' && insideDryTransaction(session)) {
+  if (statement.tag === 'PREPARE TRANSACTION' && session.pinned === undefined && insideDryTransaction(session)) {
     // It ends the session's transaction.
     await conversation.simple('ROLLBACK')
     forgetEndedTransaction(conversation.state)
   }
 
+  const previewable =
+    !opaque &&
+    PREVIEWABLE.has(statement.node) &&
+    session.guard.preview !== 'none' &&
+    statement.operation !== 'SELECT INTO'
+  const repeated = previewable ? await repeat(session, statement) : undefined
+  if (repeated !== undefined) {
+    return await deliverPreview(session, decision, repeated.outcome, {
+      ...repeated,
+      statement,
+      blind: undefined,
+      notes,
+    })
+  }
   let described: Answer | undefined
   if (DESCRIBABLE.has(statement.node) && statement.operation !== 'SELECT INTO') {
-    described = await reader.describe(statement.text, declaredTypes(query.types))
+    described = await reader.describe(statement.text, givenTypes(session))
     if (described.error !== undefined) {
       record(session, decision, wouldFail(described.error))
       return described.error
@@ -96,14 +124,17 @@ export async function simulateBlocked(
     record(session, decision, wouldFail(refusal))
     return refusal
   }
-  if (
-    !opaque &&
-    PREVIEWABLE.has(statement.node) &&
-    session.guard.preview !== 'none' &&
-    statement.operation !== 'SELECT INTO'
-  ) {
+  if (previewable) {
     try {
-      const { outcome, blind } = await previewWithOwnRows(session, statement, values, described?.parameterTypes)
+      let learned: LearnedPreview | undefined
+      const shape = overlayShape(overlayOf(session.run, conversation.client))
+      const types = described?.parameterTypes
+      const { outcome, blind } = await previewWithOwnRows(session, statement, values, types, (preview) => {
+        learned = preview
+      })
+      if (learned !== undefined && described !== undefined) {
+        await rememberPreview(session, statement, learned, described, shape)
+      }
       return await deliverPreview(session, decision, outcome, { described, statement, blind, notes })
     } catch (error) {
       if (conversation.lost !== undefined) throw error
@@ -142,6 +173,17 @@ interface PreviewContext {
   readonly statement: Statement
   readonly blind: string | undefined
   readonly notes: readonly string[]
+}
+
+/** A write that was worked out before. What goes wrong on the way is left to working it out anew. */
+async function repeat(session: Session, statement: Statement): Promise<Repeated | undefined> {
+  let values: readonly unknown[]
+  try {
+    values = wireValues(session)
+  } catch {
+    return undefined
+  }
+  return await repeatPreview(session, statement, values)
 }
 
 async function deliverPreview(
@@ -190,9 +232,4 @@ export function wireValues({ query, library }: Session): unknown[] {
   if (query.values === undefined || query.values === null) return []
   if (!Array.isArray(query.values)) throw new TypeError('Query values must be an array')
   return query.values.map((value) => library.prepareValue(value))
-}
-
-/** Parameter types given by the caller. pg uses the same property for result parsers. */
-export function declaredTypes(types: unknown): readonly number[] | undefined {
-  return Array.isArray(types) && types.every((type) => typeof type === 'number') ? types : undefined
 }

@@ -1,18 +1,18 @@
 import childProcess from 'node:child_process'
 import { syncBuiltinESMExports } from 'node:module'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import workerThreads from 'node:worker_threads'
 import { childEnvironment } from '../../carriers/environment.js'
 import { DryTraceError } from '../../errors.js'
 import type { Effect } from '../../guard/effect.js'
 import type { Decision, Guard, Hook } from '../../guard/guard.js'
+import { ownFile } from '../../package/own-file.js'
 import type { Run } from '../../run/run.js'
 import type { Integration } from '../integration.js'
 import { isNodeCommand } from './node-program.js'
 
 const HOOK: Hook = { name: 'process', version: process.versions.node }
-const REGISTER = fileURLToPath(new URL('../../register.js', import.meta.url))
+const REGISTER = ownFile('register.js')
 
 /** A child process about to be started. */
 export interface ProcessCall {

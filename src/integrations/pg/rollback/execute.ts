@@ -2,24 +2,19 @@ import { messageOf } from '../../../errors.js'
 import type { Decision } from '../../../guard/guard.js'
 import type { Preview } from '../../../journal/record.js'
 import type { Statement } from '../../../sql/classify.js'
-import { hazardOf, readHazards } from '../../../sql/hazards.js'
+import { hazardOf } from '../../../sql/hazards.js'
 import { PreviewUnsupported } from '../../../sql/preview.js'
-import {
-  ESCAPES_QUERY,
-  namedIn,
-  ROLLBACK_HAZARDS_QUERY,
-  redefines,
-  whyNotContained,
-} from '../../../sql/rollback-escapes.js'
+import { namedIn, redefines, whyNotContained } from '../../../sql/rollback-escapes.js'
 import { deliver } from '../deliver.js'
 import type { RowDescription } from '../driver.js'
 import { previewWrite } from '../preview.js'
 import { NO_FENCE } from '../round.js'
-import { failTransaction, type PinnedOutcome, record } from '../session.js'
+import { failTransaction, givenTypes, type PinnedOutcome, record } from '../session.js'
 import { isMadeUp } from '../small-ids.js'
-import { affected, declaredTypes, wireValues, wouldFail } from '../write.js'
+import { affected, wireValues, wouldFail } from '../write.js'
 import { isOpen, mustSucceed, type PinnedCall, tellOnce } from './pinned-call.js'
 import { countTouched, secondaryEffects } from './touched.js'
+import { abandonTransaction } from './transaction.js'
 
 const SAVEPOINT = 'drytrace_statement'
 const UNDO = `ROLLBACK TO SAVEPOINT ${SAVEPOINT}; RELEASE SAVEPOINT ${SAVEPOINT}`
@@ -44,6 +39,8 @@ export async function executePinned(
 ): Promise<PinnedOutcome> {
   const { session, pinned } = call
   const { conversation, query } = session
+  // It ends the session's transaction.
+  if (statement.tag === 'PREPARE TRANSACTION' && isOpen(call)) await abandonTransaction(call)
   const reason = await whyNotExecuted(call, statement)
   if (reason !== undefined) return { executed: false, reason }
   let values: readonly unknown[]
@@ -58,11 +55,12 @@ export async function executePinned(
   const notes: string[] = []
   const expected = await expectedChange(call, statement, values, notes)
 
+  // Outside of a transaction the server refuses this: nothing is executed that would stay.
   await mustSucceed(call, `SAVEPOINT ${SAVEPOINT}`)
   const before = await countTouched(session)
   let fields: RowDescription | undefined
   const rows: (string | null)[][] = []
-  const answer = await conversation.run({ text: statement.text, values, types: declaredTypes(query.types) }, NO_FENCE, {
+  const answer = await conversation.run({ text: statement.text, values, types: givenTypes(session) }, NO_FENCE, {
     rowDescription: (message) => {
       fields = message
     },
@@ -108,12 +106,12 @@ async function expectedChange(
   values: readonly unknown[],
   notes: string[],
 ): Promise<{ diff: Preview['diff']; syntheticIds: readonly string[] } | undefined> {
-  const { conversation, reader, guard, run, query } = session
+  const { conversation, reader, guard, run } = session
   if (!PREVIEWABLE.has(statement.node) || statement.writes.length === 0 || statement.operation === 'SELECT INTO') {
     return undefined
   }
   try {
-    const described = await reader.describe(statement.text, declaredTypes(query.types), false)
+    const described = await reader.describe(statement.text, givenTypes(session), false)
     // The execution gives the caller this error itself.
     if (described.error !== undefined) return undefined
     const outcome = await previewWrite(reader, {
@@ -139,7 +137,7 @@ async function expectedChange(
 async function whyNotExecuted(call: PinnedCall, statement: Statement): Promise<string | undefined> {
   const reason = whyNotContained(statement)
   if (reason !== undefined) return reason
-  const { found, escapes } = await hazardsOf(call)
+  const { found, escapes } = await call.session.reader.wayOut()
   const culprit =
     hazardOf(statement, found) ?? (statement.node === 'DoStmt' ? namedIn(statement.text, found.functions) : undefined)
   if (culprit !== undefined) return `${culprit} reaches out of the transaction`
@@ -150,14 +148,4 @@ async function whyNotExecuted(call: PinnedCall, statement: Statement): Promise<s
     `nothing is executed in this database, because a rollback would not take all back: ${escapes.join(', ')}`,
   )
   return `a write may reach out of the transaction through ${way}${more.length > 0 ? ` and ${more.length} more` : ''}`
-}
-
-async function hazardsOf({ session, pinned }: PinnedCall) {
-  if (pinned.hazards !== undefined) return pinned.hazards
-  const rows = await session.reader.rows({ text: ROLLBACK_HAZARDS_QUERY })
-  const found = readHazards(rows.map(([kind, name]) => [kind ?? '', name ?? ''] as const))
-  const names = `{${[...found.functions].map((name) => `"${name.replaceAll(/["\\]/g, '\\$&')}"`).join(',')}}`
-  const escapes = (await session.reader.rows({ text: ESCAPES_QUERY, values: [names] })).map(([what]) => what ?? '')
-  pinned.hazards = { found, escapes }
-  return pinned.hazards
 }

@@ -1,11 +1,12 @@
 import type { Conversation } from '../conversation.js'
 import type { Session } from '../session.js'
 import type { PinnedConnection } from './pinned-connection.js'
+import type { PinnedReader } from './pinned-reader.js'
 
 /** One dry call while it is carried out on the run's own connection. */
 export interface PinnedCall {
   /** Its conversation is with the run's own connection. */
-  readonly session: Session
+  readonly session: Session & { readonly reader: PinnedReader }
   readonly pinned: PinnedConnection
   /** The connection the call was made on, which waits. */
   readonly home: Conversation

@@ -2,12 +2,12 @@ import { messageOf } from '../../../errors.js'
 import { shared } from '../../../run/store.js'
 import { loadGrammar } from '../../../sql/grammar.js'
 import type { PgQuery } from '../driver.js'
-import { ReadOnly } from '../read-only.js'
 import { executeAll, failure, finish } from '../script.js'
-import { insideLiveTransaction, type Planned, type Session } from '../session.js'
+import { insideLiveTransaction, type Pinned, type Planned, type Session } from '../session.js'
 import { executePinned } from './execute.js'
 import { isOpen, type PinnedCall, tellOnce } from './pinned-call.js'
 import { closePinned, type PinnedConnection, pinLost, pinnedConnection, SETTINGS_QUERY } from './pinned-connection.js'
+import { PinnedReader } from './pinned-reader.js'
 import { abandonTransaction, controlPinned } from './transaction.js'
 
 /** True when policy wants writes executed and rolled back, and this call's can be. */
@@ -66,7 +66,8 @@ const SETTINGS_DIFFER =
 function callOn(session: Session, pinned: PinnedConnection): PinnedCall {
   const home = session.conversation
   const conversation = pinned.converse(session.query)
-  const elsewhere: Session = { ...session, conversation, reader: new ReadOnly(conversation), current: undefined }
+  const reader = new PinnedReader(pinned, conversation)
+  const elsewhere = { ...session, conversation, reader, current: undefined, pinned: undefined as Pinned | undefined }
   const call: PinnedCall = { session: elsewhere, pinned, home }
   elsewhere.pinned = {
     home,

@@ -1,0 +1,115 @@
+// Costs too small to be seen over a socket, each beside its baseline in the same process and in turns. Prints one JSON
+// line per case, in nanoseconds per operation. Needs the preload.
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { EventEmitter } from 'node:events'
+import { createRequire } from 'node:module'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { dryRun } from '../dist/index.js'
+import { effectOf } from '../dist/integrations/pg/effect.js'
+import { classify } from '../dist/sql/classify.js'
+import { loadGrammar } from '../dist/sql/grammar.js'
+
+const BLOCKS = 101
+const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]
+const root = fileURLToPath(new URL('..', import.meta.url))
+
+/** Nanoseconds per operation of each, measured block by block in turns. */
+async function inTurns(count, operations, blocks = BLOCKS) {
+  const times = operations.map(() => [])
+  for (let block = 0; block < blocks + 10; block += 1) {
+    // The order changes, so that none always comes after the garbage of the same other.
+    for (let n = 0; n < operations.length; n += 1) {
+      const index = (n + block) % operations.length
+      const started = process.hrtime.bigint()
+      await operations[index](count)
+      if (block >= 10) times[index].push(Number(process.hrtime.bigint() - started) / count)
+    }
+  }
+  return times.map(median)
+}
+
+/** A connection that answers every query at once. */
+class Stub extends EventEmitter {
+  stream = { setNoDelay() {}, unref() {}, ref() {}, cork() {}, uncork() {} }
+  parsedStatements = {}
+  connect() {
+    this.emit('connect')
+  }
+  startup() {
+    this.emit('readyForQuery', { status: 'I' })
+  }
+  query() {
+    queueMicrotask(() => {
+      this.emit('commandComplete', { name: 'commandComplete', text: 'SELECT 0' })
+      this.emit('readyForQuery', { status: 'I' })
+    })
+  }
+}
+
+async function liveQuery() {
+  // The same library under another name, which the preload does not know.
+  const copy = path.join(root, '.build/bench-pg')
+  rmSync(copy, { recursive: true, force: true })
+  mkdirSync(copy, { recursive: true })
+  const require = createRequire(import.meta.url)
+  cpSync(path.dirname(require.resolve('pg/package.json')), copy, { recursive: true })
+  const description = JSON.parse(readFileSync(path.join(copy, 'package.json'), 'utf8'))
+  writeFileSync(path.join(copy, 'package.json'), JSON.stringify({ ...description, name: 'bench-pg' }))
+  const drive = async (pg) => {
+    const client = new pg.Client({ connection: new Stub() })
+    await client.connect()
+    return (count) =>
+      new Promise((resolve) => {
+        let left = count
+        const next = () => (left-- > 0 ? client.query('SELECT 1', next) : resolve())
+        next()
+      })
+  }
+  const bare = await drive(require(copy))
+  const again = await drive(require(copy))
+  const met = await drive(require('pg'))
+  const [without, same, guarded] = await inTurns(5_000, [bare, again, met])
+  rmSync(copy, { recursive: true, force: true })
+  console.log(JSON.stringify({ name: 'live pg query', without, guarded, cost: guarded - without, noise: same - without }))
+}
+
+const TEXT =
+  'SELECT o.id, o.total, c.name, c.email FROM app.orders o JOIN app.customers c ON c.id = o.customer_id ' +
+  'WHERE o.status = $1 AND o.created_at > now() - interval \'7 days\' ORDER BY o.created_at DESC LIMIT 50'
+
+async function decisions() {
+  await loadGrammar()
+  const { slots, known } = globalThis[Symbol.for('drytrace.v1')]
+  const guard = slots.get('guard')
+  await dryRun({ id: 'bench' }, async () => {
+    const run = known.get('bench')
+    const hook = { name: 'pg', version: '8' }
+    const endpoint = { host: 'localhost', port: 5432, database: 'app' }
+    const [lookup, decision] = await inTurns(5_000, [
+      (count) => {
+        for (let i = 0; i < count; i += 1) classify(TEXT)
+      },
+      (count) => {
+        for (let i = 0; i < count; i += 1) guard.decide(run, hook, () => effectOf(classify(TEXT)[0], endpoint))
+      },
+    ])
+    console.log(JSON.stringify({ name: 'statement judged before', cost: lookup }))
+    console.log(JSON.stringify({ name: 'decision, statement judged before', cost: decision }))
+    let serial = 0
+    const [cold] = await inTurns(
+      50,
+      [
+        (count) => {
+          for (let i = 0; i < count; i += 1) classify(`${TEXT} OFFSET ${serial++}`)
+        },
+      ],
+      31,
+    )
+    console.log(JSON.stringify({ name: 'statement judged for the first time', cost: cold }))
+  })
+}
+
+await liveQuery()
+await decisions()
+process.exit(0)
