@@ -1,7 +1,8 @@
 // Costs too small to be seen over a socket, each beside its baseline in the same process and in turns. Prints one JSON
 // line per case, in nanoseconds per operation. Needs the preload.
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+
 import { EventEmitter } from 'node:events'
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -71,12 +72,14 @@ async function liveQuery() {
   const met = await drive(require('pg'))
   const [without, same, guarded] = await inTurns(5_000, [bare, again, met])
   rmSync(copy, { recursive: true, force: true })
-  console.log(JSON.stringify({ name: 'live pg query', without, guarded, cost: guarded - without, noise: same - without }))
+  console.log(
+    JSON.stringify({ name: 'live pg query', without, guarded, cost: guarded - without, noise: same - without }),
+  )
 }
 
 const TEXT =
   'SELECT o.id, o.total, c.name, c.email FROM app.orders o JOIN app.customers c ON c.id = o.customer_id ' +
-  'WHERE o.status = $1 AND o.created_at > now() - interval \'7 days\' ORDER BY o.created_at DESC LIMIT 50'
+  "WHERE o.status = $1 AND o.created_at > now() - interval '7 days' ORDER BY o.created_at DESC LIMIT 50"
 
 async function decisions() {
   await loadGrammar()
