@@ -12,6 +12,7 @@ import { effectOf } from './effect.js'
 import { ReadOnly } from './read-only.js'
 import { runScript } from './script.js'
 import type { Planned, Session } from './session.js'
+import { Submittable } from './submittable.js'
 
 type ClientClass = { readonly prototype: PgClient }
 
@@ -96,10 +97,11 @@ function dryQuery(call: DryCall): unknown {
   // Nothing was queued: pg has refused the call itself.
   const query = queue.length > before ? queue.at(-1) : undefined
   if (query === undefined) return result
+  const { submit } = query
   // Whatever goes wrong from here on, pg's queue must not find a query that it can send.
   query.submit = () => new DryTraceError('DRY_GUARD_FAILED', 'dry run: the statement was blocked by an error')
   bindToCaller(query, guard)
-  takeOver(call, query)
+  takeOver(call, query, submit)
   // What else waits in the queue is somebody else's.
   guard.root(() => client._pulseQueryQueue())
   return result
@@ -111,8 +113,11 @@ function bindToCaller(query: PgQuery, guard: Guard): void {
   if (typeof query.emit === 'function') query.emit = guard.bind(query.emit)
 }
 
-function takeOver(call: DryCall, query: PgQuery): void {
+function takeOver(call: DryCall, queued: PgQuery, submit: PgQuery['submit']): void {
   const { guard, client, library, run } = call
+  const inCaller = guard.bind(<T>(fn: () => T) => fn())
+  const foreign = isPlainQuery(queued) ? undefined : new Submittable(queued, submit, inCaller)
+  const query: PgQuery = foreign ?? queued
   const state = followConnection(client)
   const setup = state.newborn
   const decide = guard.bind((statement: Statement, culprit?: string) => decideOn(call, statement, culprit))
@@ -123,7 +128,7 @@ function takeOver(call: DryCall, query: PgQuery): void {
   const refusal = whyRefused(client, state, query)
   if (refusal !== undefined) {
     const error = refuse(refusal)
-    query.submit = () => error
+    queued.submit = () => error
     return
   }
   const plan = (text: string | undefined): readonly Planned[] => {
@@ -139,13 +144,15 @@ function takeOver(call: DryCall, query: PgQuery): void {
   const planned = grammarLoaded() && text !== undefined ? plan(text) : undefined
   if (planned === undefined) void loadGrammar().catch(() => undefined)
 
-  query.submit = function submit(connection) {
+  queued.submit = function submitDry(connection) {
     const misnamed = nameTaken(query, connection)
     if (misnamed !== undefined) return misnamed
     const sent = textOf(query, connection)
     const late = whyRefusedLate(state, planned === undefined || sent === text)
     if (late !== undefined) return refuse(late)
-    Reflect.deleteProperty(query, 'submit')
+    Reflect.deleteProperty(queued, 'submit')
+    const refused = begin(foreign, connection)
+    if (refused !== undefined) return refuse(messageOf(refused))
     const conversation = new Conversation(client, connection, query)
     const session: Session = {
       guard,
@@ -192,9 +199,17 @@ function decideOn(call: DryCall, statement: Statement, culprit: string | undefin
 function whyRefused(client: PgClient, state: ClientState, query: PgQuery): string | undefined {
   if (state.unreadable !== undefined) return `SQL on this connection cannot be judged: ${state.unreadable}`
   if (client.pipeline) return 'a pg client in pipeline mode is not supported'
-  if (!isPlainQuery(query))
-    return `${query.constructor.name} (a cursor, stream or COPY) is not supported by pg's integration yet`
+  if (query instanceof Submittable) return query.whyRefused()
   return undefined
+}
+
+/** Lets a cursor or stream send itself, as live it would now; the messages wait for their answer. */
+function begin(foreign: Submittable | undefined, connection: PgConnection): Error | undefined {
+  try {
+    return foreign?.begin(connection)
+  } catch (error) {
+    return error instanceof Error ? error : new Error(messageOf(error))
+  }
 }
 
 /** The text the server will run: a name that is known already stands for the text it was prepared with. */

@@ -31,6 +31,11 @@ export class Conversation implements QueryHandlers {
   readonly #query: PgQuery
   #round: Round | undefined
   #lost: Error | undefined
+  #gone: () => void = () => undefined
+  /** Settles when the connection is lost. */
+  readonly gone = new Promise<void>((resolve) => {
+    this.#gone = resolve
+  })
 
   constructor(client: PgClient, connection: PgConnection, query: PgQuery) {
     this.client = client
@@ -87,10 +92,12 @@ export class Conversation implements QueryHandlers {
       types?: readonly number[]
       sink?: Sink
       retag?: (tag: string) => string
+      copyIn?: boolean
     } = {},
   ): Promise<Answer> {
     const query = this.#query
-    return this.#exchange(fence, { sink: options.sink ?? {}, forward: query, retag: options.retag }, (view) => {
+    const { sink = {}, retag, copyIn } = options
+    return this.#exchange(fence, { sink, forward: query, retag, copyIn }, (view) => {
       const own = { text: query.text, name: query.name, values: query.values, types: query.types }
       if (options.text !== undefined) {
         query.text = options.text
@@ -129,7 +136,7 @@ export class Conversation implements QueryHandlers {
 
   #exchange(
     fence: Fence,
-    round: Pick<Round, 'sink'> & { forward?: PgQuery; retag?: Round['retag'] },
+    round: Pick<Round, 'sink'> & { forward?: PgQuery; retag?: Round['retag']; copyIn?: boolean },
     send: (view: PgConnection) => void,
   ): Promise<Answer> {
     const lost = this.#lost
@@ -147,6 +154,9 @@ export class Conversation implements QueryHandlers {
         onParameters: ({ dataTypeIDs }) => {
           current.parameterTypes = dataTypeIDs
         },
+        portal: round.forward?.answer !== undefined,
+        executing: false,
+        copyIn: round.copyIn ?? false,
         completed: 0,
         synced: false,
         mainDone: false,
@@ -197,6 +207,8 @@ export class Conversation implements QueryHandlers {
     const round = this.#round
     if (round === undefined || round.synced) return
     round.synced = true
+    // Closed half way, the portal has no command tag: the next one is the fence's.
+    if (round.portal && !round.executing) round.mainDone = true
     // After an error the server skips to the Sync, so what follows it does no harm.
     for (const text of fence.after) this.#putFence(text)
     this.connection.sync()
@@ -205,9 +217,14 @@ export class Conversation implements QueryHandlers {
   /** The connection as the application's query sees it: its Sync closes the fence first. */
   #view(fence: Fence): PgConnection {
     const sync = (): void => this.#finish(fence)
+    const execute: PgConnection['execute'] = (message) => {
+      if (this.#round !== undefined) this.#round.executing = true
+      this.connection.execute(message)
+    }
     return new Proxy(this.connection, {
       get(target, key) {
         if (key === 'sync') return sync
+        if (key === 'execute') return execute
         const value = Reflect.get(target, key) as unknown
         return typeof value === 'function' ? value.bind(target) : value
       },
@@ -240,6 +257,7 @@ export class Conversation implements QueryHandlers {
     const main = this.#main
     round.completed++
     if (main === undefined) return
+    round.executing = false
     round.mainDone = true
     round.tag = message.text
     round.sink.complete?.()
@@ -249,23 +267,39 @@ export class Conversation implements QueryHandlers {
 
   handlePortalSuspended(): void {
     const round = this.#main
-    round?.forward?.handlePortalSuspended(round.view)
+    if (round === undefined) return
+    round.executing = false
+    if (round.portal && round.synced) round.mainDone = true
+    round.forward?.handlePortalSuspended(round.view)
   }
 
   handleEmptyQuery(): void {
     const round = this.#main
     if (round === undefined) return
     round.completed++
+    round.executing = false
     round.mainDone = true
     round.forward?.handleEmptyQuery?.(round.view)
   }
 
   handleCopyInResponse(connection: PgConnection): void {
+    const round = this.#main
+    if (round?.copyIn && round.forward) {
+      // A Sync that was sent ahead is lost in the copied data: the next error or end is followed by a new one.
+      round.synced = false
+      round.forward.handleCopyInResponse(connection)
+      return
+    }
+    if (this.#round !== undefined) this.#round.synced = true
     connection.sendCopyFail('drytrace: blocked')
+    connection.sync()
   }
 
   handleCopyData(message: unknown, connection: PgConnection): void {
-    this.#main?.forward?.handleCopyData?.(message, connection)
+    const round = this.#main
+    if (round === undefined) return
+    round.sink.copied?.()
+    round.forward?.handleCopyData?.(message, connection)
   }
 
   handleError(error: DatabaseError): void {
@@ -274,6 +308,7 @@ export class Conversation implements QueryHandlers {
     const fromServer = typeof error.severity === 'string' && error.severity !== 'FATAL' && error.severity !== 'PANIC'
     if (!fromServer) {
       this.#lost ??= round?.error ?? error
+      this.#gone()
       this.#end({ error: this.#lost, lost: true })
       return
     }

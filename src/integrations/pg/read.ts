@@ -9,6 +9,7 @@ import type { RowDescription } from './driver.js'
 import { type OverlaidRead, overlaidRead, overlayOf, tell } from './overlaid.js'
 import { NO_FENCE, type Sink } from './round.js'
 import { fail, insideDryTransaction, insideLiveTransaction, type Planned, record, type Session } from './session.js'
+import { Submittable } from './submittable.js'
 import { simulateBlocked } from './write.js'
 
 /** SQLSTATE of a write in a READ ONLY transaction. */
@@ -104,7 +105,8 @@ async function runRead(
   const { conversation, reader, query } = session
   const fence = STICKY.has(statement.node) ? reader.fence() : reader.recoverable()
   // What may turn out to be a write shows nothing to the caller before it has succeeded.
-  const held = statement.kind === 'unsure' ? new HeldRows() : undefined
+  // A cursor asks for its rows in portions, which cannot be held back.
+  const held = statement.kind === 'unsure' && !(query instanceof Submittable) ? new HeldRows() : undefined
   let delivered = false
   const described =
     overlaid === undefined ? undefined : (message: RowDescription) => asDescribed(message, overlaid.fields)
@@ -113,6 +115,9 @@ async function runRead(
     row(fields) {
       delivered = true
       query.handleDataRow({ fields })
+    },
+    copied() {
+      delivered = true
     },
   }
   const answer = await conversation.forward(fence, { text, ...overlaid, sink })

@@ -14,6 +14,8 @@ export interface Step {
 export interface Sink {
   rowDescription?(message: RowDescription): void
   row?(fields: (string | null)[]): void
+  /** Data of COPY TO STDOUT has gone to the application. */
+  copied?(): void
   /** The statement succeeded; what the application's query gets next is the command tag. */
   complete?(): void
 }
@@ -45,6 +47,12 @@ export interface Round {
   /** Name and text the query went out under. */
   sent: { name: string | undefined; text: unknown }
   readonly onParameters: (message: { dataTypeIDs: number[] }) => void
+  /** The application may close its portal before all rows are read. */
+  readonly portal: boolean
+  /** Rows of the portal have been asked for and their end was not seen. */
+  executing: boolean
+  /** What the application copies in may reach the server. */
+  readonly copyIn: boolean
   /** Command tags seen so far. */
   completed: number
   synced: boolean

@@ -7,6 +7,7 @@ import { isRead } from './effect.js'
 import { executeNeutralised, executeRead, executeSession } from './read.js'
 import { NO_FENCE } from './round.js'
 import { fail, forgetEndedTransaction, type Planned, record, type Session } from './session.js'
+import { Submittable } from './submittable.js'
 import { controlTransaction } from './transaction.js'
 import { executeAllowed, simulateBlocked, wouldFail } from './write.js'
 
@@ -35,6 +36,10 @@ export async function runScript(session: Session, plan: () => readonly Planned[]
     await conversation.simple('ROLLBACK')
   }
   forgetEndedTransaction(conversation.state)
+  if (error === undefined && session.query instanceof Submittable) {
+    await session.query.settled(conversation.gone)
+    error = conversation.lost
+  }
   finish(session, error)
 }
 
