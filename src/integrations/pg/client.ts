@@ -9,6 +9,7 @@ import { Conversation } from './conversation.js'
 import { loadLibrary, type PgLibrary } from './deliver.js'
 import { isPlainQuery, type PgClient, type PgConnection, type PgQuery, queueOf } from './driver.js'
 import { effectOf } from './effect.js'
+import { pipelineKnown, sendOneByOne } from './pipeline.js'
 import { ReadOnly } from './read-only.js'
 import { runScript } from './script.js'
 import type { Planned, Session } from './session.js'
@@ -101,6 +102,7 @@ function dryQuery(call: DryCall): unknown {
   // Whatever goes wrong from here on, pg's queue must not find a query that it can send.
   query.submit = () => new DryTraceError('DRY_GUARD_FAILED', 'dry run: the statement was blocked by an error')
   bindToCaller(query, guard)
+  if (client.pipeline && pipelineKnown(client)) sendOneByOne(client, query)
   takeOver(call, query, submit)
   // What else waits in the queue is somebody else's.
   guard.root(() => client._pulseQueryQueue())
@@ -198,7 +200,7 @@ function decideOn(call: DryCall, statement: Statement, culprit: string | undefin
 
 function whyRefused(client: PgClient, state: ClientState, query: PgQuery): string | undefined {
   if (state.unreadable !== undefined) return `SQL on this connection cannot be judged: ${state.unreadable}`
-  if (client.pipeline) return 'a pg client in pipeline mode is not supported'
+  if (client.pipeline && !pipelineKnown(client)) return 'the pipeline of this version of pg is built differently'
   if (query instanceof Submittable) return query.whyRefused()
   return undefined
 }

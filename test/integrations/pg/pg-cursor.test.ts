@@ -322,7 +322,7 @@ it('a custom object that queries by the simple protocol is guarded too', async (
       new Promise<void>((resolve, reject) => {
         client.query({
           text: "INSERT INTO item VALUES (50, 'x') RETURNING id",
-          submit(connection: { query(text: string): void }) {
+          submit(this: { text: string }, connection: { query(text: string): void }) {
             connection.query(this.text)
           },
           handleRowDescription() {},

@@ -102,20 +102,6 @@ describe('what cannot be guarded is refused', () => {
     expect(await count('t')).toBe(1)
   })
 
-  it('pipeline mode', async () => {
-    const pipelined = new pg.Client({ connectionString: server.url, pipeline: true } as never)
-    await pipelined.connect()
-    const [before, refused, after] = [
-      pipelined.query('SELECT 1 AS n'),
-      dry(() => pipelined.query('INSERT INTO t VALUES (2)')),
-      pipelined.query('SELECT 2 AS n'),
-    ]
-    expect(await code(refused)).toBe('DRY_BLOCKED')
-    expect([(await before).rows, (await after).rows]).toEqual([[{ n: 1 }], [{ n: 2 }]])
-    await pipelined.end()
-    expect(await count('t')).toBe(1)
-  })
-
   it('COPY FROM', async () => {
     expect(await code(dry(() => client.query('COPY t FROM STDIN')))).toBe('DRY_BLOCKED')
     expect(await code(dry(() => client.query('SELECT 1')))).toBe('ok')
