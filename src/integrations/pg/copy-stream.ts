@@ -25,6 +25,8 @@ export interface CopySource {
   resume(): void
   /** All data has been read; the command tag is next. */
   drained(): void
+  /** False when data that is copied in can be taken on; else calls back once when it can. */
+  full(free: () => void): boolean
 }
 
 /**
@@ -66,11 +68,13 @@ export class CopyStream extends EventEmitter {
     this.#parse(bytes)
     const done = typeof encoding === 'function' ? encoding : callback
     if (typeof done === 'function') process.nextTick(done as () => void)
+    const free = (): void => void this.emit('drain')
+    if (this.#source.full(free)) return false
     this.#atOnce += bytes.length
     if (this.#atOnce < MAX_COPIED_AT_ONCE) return true
     setImmediate(() => {
       this.#atOnce = 0
-      this.emit('drain')
+      free()
     })
     return false
   }

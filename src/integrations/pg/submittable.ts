@@ -81,6 +81,11 @@ export class Submittable implements PgQuery {
       pause: () => this.#real?.stream.pause(),
       resume: () => this.#real?.stream.resume(),
       drained: () => this.#copiedOut(),
+      full: (free) => {
+        const full = this.#view !== undefined && this.#real?.stream.writableNeedDrain === true
+        if (full) this.#real?.stream.once('drain', free)
+        return full
+      },
     })
     this.#events.setMaxListeners(0)
   }

@@ -3,6 +3,7 @@ import type { EffectDetail } from '../../guard/effect.js'
 import type { Decision } from '../../guard/guard.js'
 import type { Statement } from '../../sql/classify.js'
 import { PreviewUnsupported } from '../../sql/preview.js'
+import { copiesServerFile, simulateCopyFrom } from './copy-from.js'
 import { deliver, nativeError } from './deliver.js'
 import { markStale } from './overlaid.js'
 import { keepRows, previewWithOwnRows } from './own-rows.js'
@@ -33,7 +34,8 @@ export async function executeAllowed(
     )
   }
   record(session, decision)
-  const answer = await session.conversation.forward(NO_FENCE, several ? { text: statement.text } : {})
+  const copyIn = statement.operation === 'COPY FROM'
+  const answer = await session.conversation.forward(NO_FENCE, { copyIn, ...(several ? { text: statement.text } : {}) })
   return answer.error
 }
 
@@ -52,9 +54,8 @@ export async function simulateBlocked(
   session.setupSkipped = true
   const { conversation, reader, query } = session
   if (conversation.status === 'E') return await refuseInFailedTransaction(session, decision)
-  if (statement.node === 'CopyStmt' && statement.operation === 'COPY FROM') {
-    return fail(session, decision, new DryTraceError('DRY_BLOCKED', 'dry run: COPY FROM is not simulated'))
-  }
+  const copiesIn = statement.node === 'CopyStmt' && statement.operation === 'COPY FROM'
+  if (copiesIn && !copiesServerFile(statement)) return await simulateCopyFrom(session, statement, decision)
   if (statement.tag === 'PREPARE TRANSACTION' && insideDryTransaction(session)) {
     // It ends the session's transaction.
     await conversation.simple('ROLLBACK')
@@ -104,7 +105,8 @@ export async function simulateBlocked(
       notes.push(`no preview: ${messageOf(error)}`)
     }
   }
-  if (!/^(Explain|Create|Copy)/.test(statement.node)) await markStale(session, statement, 'it was not worked out')
+  if (copiesIn || !/^(Explain|Create|Copy)/.test(statement.node))
+    await markStale(session, statement, 'it was not worked out')
   const simulated = simulateStatement({
     statement,
     values,

@@ -102,11 +102,6 @@ describe('what cannot be guarded is refused', () => {
     expect(await count('t')).toBe(1)
   })
 
-  it('COPY FROM', async () => {
-    expect(await code(dry(() => client.query('COPY t FROM STDIN')))).toBe('DRY_BLOCKED')
-    expect(await code(dry(() => client.query('SELECT 1')))).toBe('ok')
-  })
-
   it('pg-native, in the style of the call', async () => {
     const sent: unknown[] = []
     class Native {
