@@ -13,16 +13,15 @@ import { pipelineKnown, sendOneByOne } from './pipeline.js'
 import { ReadOnly } from './read-only.js'
 import { runScript } from './script.js'
 import type { Planned, Session } from './session.js'
+import { verifyShape } from './shape.js'
 import { Submittable } from './submittable.js'
 
-type ClientClass = { readonly prototype: PgClient }
+type ClientClass = { readonly prototype: PgClient; new (config: object): PgClient }
 
 /** Meets `pg/lib/client.js`. */
 export function patchClient(Client: ClientClass, guard: Guard, hook: Hook, file: string): void {
   const { prototype } = Client
-  for (const method of ['query', 'connect', '_pulseQueryQueue'] as const) {
-    if (typeof prototype[method] !== 'function') throw new TypeError(`pg's Client has no ${method}`)
-  }
+  verifyShape(Client, file)
   const library = loadLibrary(file)
   // With the grammar at hand a statement is decided where the caller makes it. A live process may never need it.
   shared.startListeners.add(prepareGrammar)
