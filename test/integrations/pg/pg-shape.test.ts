@@ -65,7 +65,7 @@ async function run(directory: string) {
 }
 
 it.each([
-  ['keeps its queries elsewhere', 'client.js', 'ueryQueue', 'ueryLine', /keeps its queries elsewhere/],
+  ['keeps its queries elsewhere', 'client.js', 'queryQueue', 'waiting', /keeps its queries elsewhere/],
   ['sends its queue by another method', 'client.js', '_pulseQueryQueue', '_sendQueued', /no _pulseQueryQueue/],
   ['calls the active query otherwise', 'client.js', 'ctiveQuery', 'ctiveCommand', /executed elsewhere/],
   ['has another connection', '*', 'sendCopyFail', 'failCopy', /Connection has no sendCopyFail/],
