@@ -9,19 +9,20 @@ import { Conversation } from './conversation.js'
 import { loadLibrary, type PgLibrary } from './deliver.js'
 import { isPlainQuery, type PgClient, type PgConnection, type PgQuery, queueOf } from './driver.js'
 import { effectOf } from './effect.js'
+import { pipelineKnown, sendOneByOne } from './pipeline.js'
 import { ReadOnly } from './read-only.js'
 import { isPinned, runPinned } from './rollback/rollback.js'
 import { runScript } from './script.js'
 import type { Planned, Session } from './session.js'
+import { verifyShape } from './shape.js'
+import { Submittable } from './submittable.js'
 
-type ClientClass = { readonly prototype: PgClient }
+type ClientClass = { readonly prototype: PgClient; new (config: object): PgClient }
 
 /** Meets `pg/lib/client.js`. */
 export function patchClient(Client: ClientClass, guard: Guard, hook: Hook, file: string): void {
   const { prototype } = Client
-  for (const method of ['query', 'connect', '_pulseQueryQueue'] as const) {
-    if (typeof prototype[method] !== 'function') throw new TypeError(`pg's Client has no ${method}`)
-  }
+  verifyShape(Client, file)
   const library = loadLibrary(file)
   // With the grammar at hand a statement is decided where the caller makes it. A live process may never need it.
   shared.startListeners.add(prepareGrammar)
@@ -97,10 +98,12 @@ function dryQuery(call: DryCall): unknown {
   // Nothing was queued: pg has refused the call itself.
   const query = queue.length > before ? queue.at(-1) : undefined
   if (query === undefined) return result
+  const { submit } = query
   // Whatever goes wrong from here on, pg's queue must not find a query that it can send.
   query.submit = () => new DryTraceError('DRY_GUARD_FAILED', 'dry run: the statement was blocked by an error')
   bindToCaller(query, guard)
-  takeOver(call, query)
+  if (client.pipeline && pipelineKnown(client)) sendOneByOne(client, query)
+  takeOver(call, query, submit)
   // What else waits in the queue is somebody else's.
   guard.root(() => client._pulseQueryQueue())
   return result
@@ -112,8 +115,11 @@ function bindToCaller(query: PgQuery, guard: Guard): void {
   if (typeof query.emit === 'function') query.emit = guard.bind(query.emit)
 }
 
-function takeOver(call: DryCall, query: PgQuery): void {
+function takeOver(call: DryCall, queued: PgQuery, submit: PgQuery['submit']): void {
   const { guard, client, library, run } = call
+  const inCaller = guard.bind(<T>(fn: () => T) => fn())
+  const foreign = isPlainQuery(queued) ? undefined : new Submittable(queued, submit, inCaller)
+  const query: PgQuery = foreign ?? queued
   const state = followConnection(client)
   const setup = state.newborn
   const decide = guard.bind((statement: Statement, culprit?: string) => decideOn(call, statement, culprit))
@@ -124,7 +130,7 @@ function takeOver(call: DryCall, query: PgQuery): void {
   const refusal = whyRefused(client, state, query)
   if (refusal !== undefined) {
     const error = refuse(refusal)
-    query.submit = () => error
+    queued.submit = () => error
     return
   }
   const plan = (text: string | undefined): readonly Planned[] => {
@@ -140,13 +146,15 @@ function takeOver(call: DryCall, query: PgQuery): void {
   const planned = grammarLoaded() && text !== undefined ? plan(text) : undefined
   if (planned === undefined) void loadGrammar().catch(() => undefined)
 
-  query.submit = function submit(connection) {
+  queued.submit = function submitDry(connection) {
     const misnamed = nameTaken(query, connection)
     if (misnamed !== undefined) return misnamed
     const sent = textOf(query, connection)
     const late = whyRefusedLate(state, planned === undefined || sent === text)
     if (late !== undefined) return refuse(late)
-    Reflect.deleteProperty(query, 'submit')
+    Reflect.deleteProperty(queued, 'submit')
+    const refused = begin(foreign, connection)
+    if (refused !== undefined) return refuse(messageOf(refused))
     const conversation = new Conversation(client, connection, query)
     const session: Session = {
       guard,
@@ -195,10 +203,18 @@ function decideOn(call: DryCall, statement: Statement, culprit: string | undefin
 
 function whyRefused(client: PgClient, state: ClientState, query: PgQuery): string | undefined {
   if (state.unreadable !== undefined) return `SQL on this connection cannot be judged: ${state.unreadable}`
-  if (client.pipeline) return 'a pg client in pipeline mode is not supported'
-  if (!isPlainQuery(query))
-    return `${query.constructor.name} (a cursor, stream or COPY) is not supported by pg's integration yet`
+  if (client.pipeline && !pipelineKnown(client)) return 'the pipeline of this version of pg is built differently'
+  if (query instanceof Submittable) return query.whyRefused()
   return undefined
+}
+
+/** Lets a cursor or stream send itself, as live it would now; the messages wait for their answer. */
+function begin(foreign: Submittable | undefined, connection: PgConnection): Error | undefined {
+  try {
+    return foreign?.begin(connection)
+  } catch (error) {
+    return error instanceof Error ? error : new Error(messageOf(error))
+  }
 }
 
 /** The text the server will run: a name that is known already stands for the text it was prepared with. */

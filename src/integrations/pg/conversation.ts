@@ -31,6 +31,11 @@ export class Conversation implements QueryHandlers {
   readonly #query: PgQuery
   #round: Round | undefined
   #lost: Error | undefined
+  #gone: () => void = () => undefined
+  /** Settles when the connection is lost. */
+  readonly gone = new Promise<void>((resolve) => {
+    this.#gone = resolve
+  })
 
   constructor(client: PgClient, connection: PgConnection, query: PgQuery) {
     this.client = client
@@ -91,11 +96,12 @@ export class Conversation implements QueryHandlers {
       retag?: (tag: string) => string
       /** Described before it, in the same round. */
       checks?: readonly Step[]
+      copyIn?: boolean
     } = {},
   ): Promise<Answer> {
     const query = this.#query
-    const { sink = {}, retag, checks = [] } = options
-    return this.#exchange(fence, { sink, forward: query, retag, checks }, (view) => {
+    const { sink = {}, retag, copyIn, checks = [] } = options
+    return this.#exchange(fence, { sink, forward: query, retag, copyIn, checks }, (view) => {
       const own = { text: query.text, name: query.name, values: query.values, types: query.types }
       if (options.text !== undefined) {
         query.text = options.text
@@ -134,7 +140,12 @@ export class Conversation implements QueryHandlers {
 
   #exchange(
     fence: Fence,
-    round: Pick<Round, 'sink'> & { forward?: PgQuery; retag?: Round['retag']; checks: readonly Step[] },
+    round: Pick<Round, 'sink'> & {
+      forward?: PgQuery
+      retag?: Round['retag']
+      copyIn?: boolean
+      checks: readonly Step[]
+    },
     send: (view: PgConnection) => void,
   ): Promise<Answer> {
     const lost = this.#lost
@@ -159,6 +170,9 @@ export class Conversation implements QueryHandlers {
           const check = current.checked.at(-1)
           if (check !== undefined) check.open = false
         },
+        portal: round.forward?.answer !== undefined,
+        executing: false,
+        copyIn: round.copyIn ?? false,
         completed: 0,
         synced: false,
         mainDone: false,
@@ -225,6 +239,8 @@ export class Conversation implements QueryHandlers {
     const round = this.#round
     if (round === undefined || round.synced) return
     round.synced = true
+    // Closed half way, the portal has no command tag: the next one is the fence's.
+    if (round.portal && !round.executing) round.mainDone = true
     // After an error the server skips to the Sync, so what follows it does no harm.
     for (const text of fence.after) this.#putFence(text)
     this.connection.sync()
@@ -233,9 +249,14 @@ export class Conversation implements QueryHandlers {
   /** The connection as the application's query sees it: its Sync closes the fence first. */
   #view(fence: Fence): PgConnection {
     const sync = (): void => this.#finish(fence)
+    const execute: PgConnection['execute'] = (message) => {
+      if (this.#round !== undefined) this.#round.executing = true
+      this.connection.execute(message)
+    }
     return new Proxy(this.connection, {
       get(target, key) {
         if (key === 'sync') return sync
+        if (key === 'execute') return execute
         const value = Reflect.get(target, key) as unknown
         return typeof value === 'function' ? value.bind(target) : value
       },
@@ -275,6 +296,7 @@ export class Conversation implements QueryHandlers {
     const main = this.#main
     round.completed++
     if (main === undefined) return
+    round.executing = false
     round.mainDone = true
     round.tag = message.text
     if (round.sink.refused?.()) {
@@ -289,23 +311,39 @@ export class Conversation implements QueryHandlers {
 
   handlePortalSuspended(): void {
     const round = this.#main
-    round?.forward?.handlePortalSuspended(round.view)
+    if (round === undefined) return
+    round.executing = false
+    if (round.portal && round.synced) round.mainDone = true
+    round.forward?.handlePortalSuspended(round.view)
   }
 
   handleEmptyQuery(): void {
     const round = this.#main
     if (round === undefined) return
     round.completed++
+    round.executing = false
     round.mainDone = true
     round.forward?.handleEmptyQuery?.(round.view)
   }
 
   handleCopyInResponse(connection: PgConnection): void {
+    const round = this.#main
+    if (round?.copyIn && round.forward) {
+      // A Sync that was sent ahead is lost in the copied data: the next error or end is followed by a new one.
+      round.synced = false
+      round.forward.handleCopyInResponse(connection)
+      return
+    }
+    if (this.#round !== undefined) this.#round.synced = true
     connection.sendCopyFail('drytrace: blocked')
+    connection.sync()
   }
 
   handleCopyData(message: unknown, connection: PgConnection): void {
-    this.#main?.forward?.handleCopyData?.(message, connection)
+    const round = this.#main
+    if (round === undefined) return
+    round.sink.copied?.()
+    round.forward?.handleCopyData?.(message, connection)
   }
 
   handleError(error: DatabaseError): void {
@@ -314,6 +352,7 @@ export class Conversation implements QueryHandlers {
     const fromServer = typeof error.severity === 'string' && error.severity !== 'FATAL' && error.severity !== 'PANIC'
     if (!fromServer) {
       this.#lost ??= round?.error ?? error
+      this.#gone()
       this.#end({ error: this.#lost, lost: true })
       return
     }

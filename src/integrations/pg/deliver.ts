@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module'
 import type { Violation } from '../../sql/violations.js'
-import type { PgConnection, PgQuery, RowDescription } from './driver.js'
+import type { PgConnection, PgQuery, WireResult } from './driver.js'
 
 /** The library's own helpers, from the copy that was patched. */
 export interface PgLibrary {
@@ -39,11 +39,11 @@ function inert(connection: PgConnection): PgConnection {
 }
 
 /** Feeds a simulated result to pg's own Query, so that parsers, row mode and events work as ever. */
-export function deliver(
-  query: PgQuery,
-  connection: PgConnection,
-  result: { tag: string; fields?: RowDescription; rows?: readonly (string | null)[][] },
-): void {
+export function deliver(query: PgQuery, connection: PgConnection, result: WireResult): void {
+  if (query.answer !== undefined) {
+    query.answer(result)
+    return
+  }
   if (result.fields !== undefined) {
     query.handleRowDescription(result.fields)
     for (const fields of result.rows ?? []) query.handleDataRow({ fields: [...fields] })

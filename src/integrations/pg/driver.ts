@@ -14,7 +14,11 @@ export interface PgConnection extends EventEmitter {
   describe(message: { type: 'S' | 'P'; name?: string }): void
   execute(message: { portal?: string; rows?: number }): void
   query(text: string): void
+  flush(): void
   sync(): void
+  close(message: { type: 'S' | 'P'; name?: string }): void
+  sendCopyFromChunk(chunk: Buffer): void
+  endCopyFrom(): void
   sendCopyFail(message: string): void
 }
 
@@ -62,6 +66,15 @@ export interface PgQuery extends QueryHandlers {
   prepare?: unknown
   _result?: unknown
   submit(connection: PgConnection): Error | null | undefined
+  /** Ours only: takes a simulated result in the portions its reader asks for. */
+  answer?(result: WireResult): void
+}
+
+/** A result as the server would send it. */
+export interface WireResult {
+  readonly tag: string
+  readonly fields?: RowDescription
+  readonly rows?: readonly (string | null)[][]
 }
 
 export type QueryMethod = (this: PgClient, config: unknown, values?: unknown, callback?: unknown) => unknown

@@ -20,7 +20,7 @@ export async function previewWithOwnRows(
   statement: Statement,
   values: readonly unknown[],
   types: readonly number[] | undefined,
-  learn: (preview: LearnedPreview) => void,
+  learn?: (preview: LearnedPreview) => void,
 ): Promise<OwnPreview> {
   const { conversation, reader, run } = session
   const overlay = overlayOf(run, conversation.client)

@@ -61,8 +61,9 @@ export const pgIntegration: Integration<PgCall, SimulatedResult> = {
   classify: classifyCall,
   simulate: simulateCall,
   docs:
-    'Every statement that passes Client.query: reads run in a READ ONLY transaction that is rolled back, writes are ' +
-    'previewed as a SELECT. Refused in a dry run: cursors, query streams, COPY FROM, pipeline mode, pg-native.',
+    'Everything that passes Client.query, cursors, query streams, COPY streams and pipeline mode included: reads run ' +
+    'in a READ ONLY transaction that is rolled back, writes are previewed as a SELECT. Refused in a dry run: COPY in ' +
+    'both directions, pg-native.',
 }
 
 /** pg-pool hands connections on; it makes no effects of its own. */

@@ -10,7 +10,8 @@ import { forgetKnown } from './known.js'
 import { overlaidRead, overlayOf, type ReadPlan, sameColumns, tell } from './overlaid.js'
 import { type Described, type Fence, NO_FENCE, type Sink } from './round.js'
 import { fail, insideDryTransaction, insideLiveTransaction, type Planned, record, type Session } from './session.js'
-import { simulateBlocked } from './write.js'
+import { Submittable } from './submittable.js'
+import { simulateBlocked, wireValues } from './write.js'
 
 /** SQLSTATE of a write in a READ ONLY transaction. */
 const READ_ONLY_VIOLATION = '25006'
@@ -108,6 +109,7 @@ async function runRead(
   sent: () => void = () => {},
 ): Promise<Error | undefined> {
   const { conversation, reader, query } = session
+  if (session.pinned !== undefined && query instanceof Submittable) return await readWhole(session, statement, sent)
   const { overlaid, relies } = plan
   const bare = STICKY.has(statement.node) ? stickyFence(session) : reader.recoverable()
   const assertions = relies ? reader.assertions() : []
@@ -115,7 +117,8 @@ async function runRead(
   // Why the caller must not see the answer: it could not be written down, or is not to the question.
   let refused: 'unrecorded' | 'outdated' | undefined
   // What may turn out to be a write shows nothing to the caller before it has succeeded.
-  const held = statement.kind === 'unsure' ? new HeldRows() : undefined
+  // A cursor asks for its rows in portions, which cannot be held back.
+  const held = statement.kind === 'unsure' && !(query instanceof Submittable) ? new HeldRows() : undefined
   let delivered = false
   const described = (message: RowDescription) =>
     overlaid === undefined ? message : asDescribed(message, overlaid.fields)
@@ -124,6 +127,9 @@ async function runRead(
     row(fields) {
       delivered = true
       query.handleDataRow({ fields })
+    },
+    copied() {
+      delivered = true
     },
   }
   const sink: Sink = {
@@ -178,6 +184,43 @@ async function runRead(
     return answer.error
   }
   return await simulateBlocked(session, statement, decision, true)
+}
+
+/** Rows held for a cursor. More of them do not belong into memory. */
+const MAX_HELD_ROWS = 100_000
+
+/**
+ * A cursor's rows, read at once: while its portal stood open the run could do
+ * nothing else on its own connection, and an application may write as it reads.
+ */
+async function readWhole(session: Session, statement: Statement, sent: () => void): Promise<Error | undefined> {
+  const { conversation, reader, query } = session
+  const rows: (string | null)[][] = []
+  let fields: RowDescription | undefined
+  let total = 0
+  const values = wireValues(session)
+  sent()
+  const answer = await reader.query(
+    { text: statement.text, values },
+    {
+      rowDescription: (message) => {
+        fields = message
+      },
+      row: (row) => {
+        if (++total <= MAX_HELD_ROWS) rows.push(row)
+      },
+    },
+  )
+  if (answer.error?.code === READ_ONLY_VIOLATION) {
+    const culprit = statement.unknown[0] ?? statement.functions[0] ?? statement.relation ?? statement.operation
+    return await simulateBlocked(session, statement, session.decide(statement, culprit), true)
+  }
+  if (answer.error !== undefined) return answer.error
+  if (total > MAX_HELD_ROWS) {
+    return new DryTraceError('DRY_BLOCKED', `dry run: a cursor over ${total} rows, more than rollback mode holds`)
+  }
+  deliver(query, conversation.connection, { tag: answer.tag ?? `SELECT ${total}`, fields, rows })
+  return undefined
 }
 
 /** A cursor of the run's own transaction must outlive its statement. */

@@ -23,6 +23,8 @@ export interface Sink {
   /** True when the application's query must not hear of the rest: neither rows nor the command tag. */
   refused?(): boolean
   row?(fields: (string | null)[]): void
+  /** Data of COPY TO STDOUT has gone to the application. */
+  copied?(): void
   /** The statement succeeded; what the application's query gets next is the command tag. */
   complete?(): void
 }
@@ -59,6 +61,12 @@ export interface Round {
   readonly checks: number
   readonly checked: { parameterTypes: readonly number[]; fields: RowDescription | undefined; open: boolean }[]
   readonly onNoData: () => void
+  /** The application may close its portal before all rows are read. */
+  readonly portal: boolean
+  /** Rows of the portal have been asked for and their end was not seen. */
+  executing: boolean
+  /** What the application copies in may reach the server. */
+  readonly copyIn: boolean
   /** Command tags seen so far. */
   completed: number
   synced: boolean

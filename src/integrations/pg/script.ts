@@ -7,6 +7,7 @@ import { isRead } from './effect.js'
 import { executeNeutralised, executeRead, executeSession } from './read.js'
 import { NO_FENCE } from './round.js'
 import { fail, forgetEndedTransaction, type Planned, record, type Session } from './session.js'
+import { Submittable } from './submittable.js'
 import { controlTransaction } from './transaction.js'
 import { executeAllowed, simulateBlocked, wouldFail } from './write.js'
 
@@ -37,6 +38,10 @@ export async function runScript(session: Session, plan: () => readonly Planned[]
   forgetEndedTransaction(conversation.state)
   // A setting, a transaction's end or a function of the database may have changed how names are resolved.
   if (!session.plain) conversation.state.placeHolds = false
+  if (error === undefined && session.query instanceof Submittable) {
+    await session.query.settled(conversation.gone)
+    error = conversation.lost
+  }
   finish(session, error)
 }
 

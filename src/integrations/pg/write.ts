@@ -5,6 +5,7 @@ import type { Statement } from '../../sql/classify.js'
 import { overlayShape } from '../../sql/overlay-rewrite.js'
 import { PreviewUnsupported } from '../../sql/preview.js'
 import type { Conversation } from './conversation.js'
+import { copiesServerFile, simulateCopyFrom } from './copy-from.js'
 import { deliver, nativeError } from './deliver.js'
 import { noteTag } from './known.js'
 import { type Repeated, rememberPreview, repeatPreview } from './known-preview.js'
@@ -45,10 +46,11 @@ export async function executeAllowed(
     )
   }
   record(session, decision)
+  const copyIn = statement.operation === 'COPY FROM'
   session.plain = false
   if (session.pinned !== undefined) return await executeAtHome(session.pinned.home, statement)
   const { conversation } = session
-  const answer = await conversation.forward(NO_FENCE, several ? { text: statement.text } : {})
+  const answer = await conversation.forward(NO_FENCE, { copyIn, ...(several ? { text: statement.text } : {}) })
   if (answer.tag !== undefined) noteTag(conversation.state, answer.tag)
   return answer.error
 }
@@ -84,9 +86,8 @@ export async function simulateBlocked(
     if (outcome.executed) return outcome.error
     notes.push(`not executed: ${outcome.reason}`)
   }
-  if (statement.node === 'CopyStmt' && statement.operation === 'COPY FROM') {
-    return fail(session, decision, new DryTraceError('DRY_BLOCKED', 'dry run: COPY FROM is not simulated'))
-  }
+  const copiesIn = statement.node === 'CopyStmt' && statement.operation === 'COPY FROM'
+  if (copiesIn && !copiesServerFile(statement)) return await simulateCopyFrom(session, statement, decision)
   if (statement.tag === 'PREPARE TRANSACTION' && session.pinned === undefined && insideDryTransaction(session)) {
     // It ends the session's transaction.
     await conversation.simple('ROLLBACK')
@@ -152,7 +153,8 @@ export async function simulateBlocked(
       notes.push(`no preview: ${messageOf(error)}`)
     }
   }
-  if (!/^(Explain|Create|Copy)/.test(statement.node)) await markStale(session, statement, 'it was not worked out')
+  if (copiesIn || !/^(Explain|Create|Copy)/.test(statement.node))
+    await markStale(session, statement, 'it was not worked out')
   const simulated = simulateStatement({
     statement,
     values,

@@ -62,11 +62,10 @@ const code = (promise: Promise<unknown>) =>
   )
 const count = async (table: string) => (await live.query(`SELECT count(*)::int AS n FROM ${table}`)).rows[0].n as number
 
-/** What cursors, query streams and COPY streams are to pg: something with `submit` that is not its own Query. */
-class Submittable {
+/** A query of somebody's own that does not say what it will send. */
+class Mute {
   submitted = false
   error: Error | undefined
-  readonly text = 'INSERT INTO t VALUES (1)'
   readonly done: Promise<void>
   #settle: () => void = () => undefined
   constructor() {
@@ -76,7 +75,7 @@ class Submittable {
   }
   submit(connection: { query(text: string): void }) {
     this.submitted = true
-    connection.query(this.text)
+    connection.query('INSERT INTO t VALUES (1)')
   }
   handleError(error: Error) {
     this.error = error
@@ -89,37 +88,18 @@ class Submittable {
 }
 
 describe('what cannot be guarded is refused', () => {
-  it("queries that are not pg's own", async () => {
-    const cursor = new Submittable()
-    dry(() => client.query(cursor as never))
-    await cursor.done
-    expect(cursor.submitted).toBe(false)
-    expect(cursor.error).toMatchObject({ code: 'DRY_BLOCKED', message: expect.stringContaining('Submittable') })
+  it('a query that does not say what it will send', async () => {
+    const mute = new Mute()
+    dry(() => client.query(mute as never))
+    await mute.done
+    expect(mute.submitted).toBe(false)
+    expect(mute.error).toMatchObject({ code: 'DRY_BLOCKED', message: expect.stringContaining('Mute') })
     expect(takeEffects().map(({ outcome }) => outcome)).toEqual(['failed'])
-    const same = new Submittable()
+    const same = new Mute()
     client.query(same as never)
     await same.done
     expect([same.submitted, same.error]).toEqual([true, undefined])
     expect(await count('t')).toBe(1)
-  })
-
-  it('pipeline mode', async () => {
-    const pipelined = new pg.Client({ connectionString: server.url, pipeline: true } as never)
-    await pipelined.connect()
-    const [before, refused, after] = [
-      pipelined.query('SELECT 1 AS n'),
-      dry(() => pipelined.query('INSERT INTO t VALUES (2)')),
-      pipelined.query('SELECT 2 AS n'),
-    ]
-    expect(await code(refused)).toBe('DRY_BLOCKED')
-    expect([(await before).rows, (await after).rows]).toEqual([[{ n: 1 }], [{ n: 2 }]])
-    await pipelined.end()
-    expect(await count('t')).toBe(1)
-  })
-
-  it('COPY FROM', async () => {
-    expect(await code(dry(() => client.query('COPY t FROM STDIN')))).toBe('DRY_BLOCKED')
-    expect(await code(dry(() => client.query('SELECT 1')))).toBe('ok')
   })
 
   it('pg-native, in the style of the call', async () => {

@@ -3,6 +3,7 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import type { Client } from 'pg'
+import Cursor from 'pg-cursor'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { enterRun, holdRun } from '../../../src/run/store.js'
 import { runNode } from '../../support/child.js'
@@ -342,6 +343,23 @@ describe('preview: rollback', () => {
     await pool.end()
     expect((await live('SELECT n FROM counter')).rows).toEqual([{ n: 20 }])
     expect(takeProblems()).toEqual([])
+  })
+
+  it('reads the changes of the run through a cursor, while the run goes on', async () => {
+    await dryRun(async () => {
+      await client.query("INSERT INTO parent (v) VALUES ('c')")
+      const cursor = client.query(new Cursor('SELECT v FROM parent ORDER BY id'))
+      expect(await cursor.read(2)).toEqual([{ v: 'A' }, { v: 'B' }])
+      await other.query("UPDATE parent SET v = 'other' WHERE id = 1")
+      expect(await cursor.read(2)).toEqual([{ v: 'C' }])
+      await cursor.close()
+      expect((await client.query('SELECT v FROM parent WHERE id = 1')).rows).toEqual([{ v: 'OTHER' }])
+      const writing = client.query(new Cursor("SELECT add_parent('by cursor') AS id"))
+      expect(await writing.read(2)).toHaveLength(1)
+      await writing.close()
+      expect((await client.query("SELECT 1 FROM parent WHERE v = 'BY CURSOR'")).rowCount).toBe(1)
+    })
+    expect((await world()).parents).toHaveLength(2)
   })
 
   it('does not hang on a transaction that waits for another connection of its run', async () => {

@@ -4,6 +4,7 @@ import { loadGrammar } from '../../../sql/grammar.js'
 import type { PgQuery } from '../driver.js'
 import { executeAll, failure, finish } from '../script.js'
 import { insideLiveTransaction, type Pinned, type Planned, type Session } from '../session.js'
+import { Submittable } from '../submittable.js'
 import { executePinned } from './execute.js'
 import { isOpen, type PinnedCall, tellOnce } from './pinned-call.js'
 import { closePinned, type PinnedConnection, pinLost, pinnedConnection, SETTINGS_QUERY } from './pinned-connection.js'
@@ -12,12 +13,15 @@ import { abandonTransaction, controlPinned } from './transaction.js'
 
 /** True when policy wants writes executed and rolled back, and this call's can be. */
 export function isPinned(session: Session): boolean {
-  const { guard, run } = session
+  const { guard, run, query } = session
   if (guard.preview !== 'rollback') return false
-  if (!insideLiveTransaction(session)) return true
-  tellOnce({ guard, run }, IN_LIVE_TRANSACTION)
+  const copies = query instanceof Submittable && (query.shape.copiesIn || query.shape.copiesOut)
+  if (!copies && !insideLiveTransaction(session)) return true
+  tellOnce({ guard, run }, copies ? COPIES : IN_LIVE_TRANSACTION)
   return false
 }
+
+const COPIES = 'COPY between client and server is worked out by reading, without what the run has changed before'
 
 const IN_LIVE_TRANSACTION =
   'a transaction that live code opened is not visible elsewhere: what the run does in it is worked out by reading'
@@ -54,6 +58,11 @@ export async function runPinned(session: Session, plan: () => readonly Planned[]
     })
   } catch (cause) {
     error = failure({ ...session, current: elsewhere?.current }, cause)
+  }
+  if (error === undefined && session.query instanceof Submittable) {
+    // The rows are held: the application reads them while the run goes on.
+    await session.query.settled(home.gone)
+    error = home.lost
   }
   finish(session, error)
 }
