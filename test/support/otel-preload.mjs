@@ -35,7 +35,11 @@ const ingress = {
 }
 register()
 new NodeSDK({
-  instrumentations: [new HttpInstrumentation(ingress[process.env.OTEL_HTTP_INGRESS]), new UndiciInstrumentation(), new PgInstrumentation()],
+  instrumentations: [
+    new HttpInstrumentation(ingress[process.env.OTEL_HTTP_INGRESS]),
+    new UndiciInstrumentation(),
+    new PgInstrumentation(),
+  ],
   spanProcessors: [writer],
   autoDetectResources: false,
 }).start()

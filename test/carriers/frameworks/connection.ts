@@ -11,7 +11,7 @@ export interface Reply {
 
 /** One connection to a service: a keep-alive socket that is never idle, or a session. */
 export interface Connection {
-  post(path: string, headers: Readonly<Record<string, string>>, body: string): Promise<Reply>
+  post(path: string, headers: Readonly<Record<string, string>>, body?: string): Promise<Reply>
   /** Sockets it has used. */
   sockets(): number
   close(): void
@@ -27,7 +27,12 @@ function overKeepAlive(url: string): Connection {
   agent.on('free', (socket) => sockets.add(socket))
   return {
     async post(path, headers, body) {
-      const answer = await request(url + path, { method: 'POST', headers, body, agent })
+      const answer = await request(url + path, {
+        method: 'POST',
+        headers,
+        agent,
+        ...(body === undefined ? {} : { body }),
+      })
       return { status: answer.status, flag: answer.headers['x-dry-run'], body: answer.body }
     },
     sockets: () => sockets.size,
