@@ -93,7 +93,6 @@ server.listen(0, '127.0.0.1', () => listening(server))
 `
 
 const HONO = `
-import http2 from 'node:http2'
 import { serve } from '@hono/node-server'
 import { Hono } from 'hono'
 import { stream } from 'hono/streaming'
@@ -105,8 +104,7 @@ app.post('/parsed', async (c) => c.json(await parsed(requestOf(c), await c.req.j
 app.post('/stream', (c) => stream(c, async (out) => { for await (const part of parts(requestOf(c))) await out.write(part) }))
 app.post('/error', fail)
 app.onError((error, c) => c.json(failed(requestOf(c)), 500))
-const http2Options = process.env.PROTOCOL === 'http2' ? { createServer: http2.createServer } : {}
-const server = serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1', ...http2Options }, () => listening(server))
+const server = serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1' }, () => listening(server))
 `
 
 // Decorators are functions; a compiler would only call them like this.
@@ -235,7 +233,6 @@ export const FRAMEWORKS: Readonly<Record<string, Framework>> = {
   'Koa 3': { source: COMMON + KOA, protocol: 'http1' },
   'Koa 3 over HTTP/2': { source: COMMON + KOA, protocol: 'http2' },
   'Hono 4': { source: COMMON + HONO, protocol: 'http1' },
-  'Hono 4 over HTTP/2': { source: COMMON + HONO, protocol: 'http2' },
   'NestJS 12': {
     source: COMMON + NEST,
     protocol: 'http1',
