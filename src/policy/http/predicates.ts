@@ -32,11 +32,12 @@ function entries(record: Readonly<Record<string, string>> | undefined): [string,
 
 function headerTest(name: string, pattern: string, passes: boolean): RequestTest {
   const matches = compilePattern(pattern, '\0')
-  return ({ headers, headersFinal }, readByMethod) => {
+  return ({ headers, headersFinal }) => {
     const value = headers[name]
     if (value !== undefined && matches(value)) return true
-    // A header that may still be set could only make a call pass that is blocked now, or block one that passes now.
-    return !headersFinal && !passes && readByMethod ? 'unknown' : false
+    // A header that may still be set could make a call pass that is blocked now: it stays blocked. Or block one that
+    // passes now, by its method or by a rule after this one.
+    return !headersFinal && !passes ? 'unknown' : false
   }
 }
 
