@@ -32,12 +32,11 @@ function entries(record: Readonly<Record<string, string>> | undefined): [string,
 
 function headerTest(name: string, pattern: string, passes: boolean): RequestTest {
   const matches = compilePattern(pattern, '\0')
-  return ({ headers, headersFinal }) => {
+  return ({ headers, headersFinal }, readByMethod) => {
     const value = headers[name]
     if (value !== undefined && matches(value)) return true
-    // A header that may still be set could make a call pass that is blocked now: it stays blocked. Or block one that
-    // passes now, by its method or by a rule after this one.
-    return !headersFinal && !passes ? 'unknown' : false
+    // A header that may still be set could only make a call pass that is blocked now, or block one that passes now.
+    return !headersFinal && !passes && readByMethod ? 'unknown' : false
   }
 }
 
