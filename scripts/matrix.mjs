@@ -1,25 +1,28 @@
 // npm run matrix: what depends on Node itself, on every line of Node that is supported. Needs `npm run build`.
 // Fetches each Node as the npm package `node` into .build/nodes, or takes the one that NODE_22, NODE_24, NODE_26 name.
-// Writes docs/node-versions.md. Ends with 1 when anything is red. Versions as arguments run those alone and write nothing.
+// Writes docs/node-versions.md, and ends with 1 when anything is red. Versions as arguments run those alone; the table
+// is then of what was last run of the others (.build/matrix).
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
+const STORE = path.join(ROOT, '.build/matrix')
 const MAJORS = ['22', '24', '26']
 
-/** Rows of the table. A file belongs to the first that fits. */
+/** Rows of the table, each a run of vitest. */
 const SUITES = [
   ...globSync('test/integrations/*/*-contract.test.ts', { cwd: ROOT })
     .sort()
     .map((file) => ({ name: `contract: ${path.basename(file, '-contract.test.ts')}`, path: file })),
   { name: 'loader', path: 'test/loader/' },
-  { name: 'HTTP, other than the contract', path: 'test/integrations/http/' },
-  { name: 'HTTP/2, other than the contract', path: 'test/integrations/http2/' },
   { name: 'WebSocket and EventSource', path: 'test/integrations/websocket/' },
-  { name: 'ingress: web frameworks', path: 'test/carriers/frameworks/' },
-  { name: 'ingress and carriers', path: 'test/carriers/' },
+  { name: 'HTTP: requests that are changed after they were decided on', path: 'test/integrations/http/changed' },
+  { name: 'HTTP/2 sessions', path: 'test/integrations/http2/http2-sessions' },
+  { name: 'undici over HTTP/2', path: 'test/integrations/http2/undici-over-http2' },
+  { name: 'HTTP ingress', path: 'test/carriers/http' },
+  { name: 'web frameworks', path: 'test/carriers/frameworks/' },
 ]
 
 function nodeOf(major) {
@@ -36,48 +39,52 @@ function nodeOf(major) {
   return node
 }
 
-function run(node) {
-  const report = path.join(ROOT, '.build', `matrix-${process.pid}.json`)
-  const files = SUITES.map(({ path: each }) => each)
+function run(node, file) {
+  const report = path.join(STORE, `report-${process.pid}.json`)
   spawnSync(
     node,
-    ['node_modules/vitest/vitest.mjs', 'run', ...files, '--reporter=json', `--outputFile=${report}`],
+    ['node_modules/vitest/vitest.mjs', 'run', file, '--reporter=json', `--outputFile=${report}`],
     // What a program finds on PATH is this Node too.
     {
       cwd: ROOT,
-      stdio: ['ignore', 'inherit', 'inherit'],
+      stdio: 'ignore',
       env: { ...process.env, PATH: `${path.dirname(node)}:${process.env.PATH}` },
     },
   )
+  if (!existsSync(report))
+    return { passed: 0, failed: 1, skipped: 0, failures: [`${file}: vitest ended with no report`] }
   const { testResults } = JSON.parse(readFileSync(report, 'utf8'))
   rmSync(report)
-  return testResults
+  return count(testResults)
 }
 
-/** Passed, failed and skipped tests of each suite, and what failed. */
+/** Passed, failed and skipped tests, and what failed. */
 function count(results) {
-  const counts = new Map(SUITES.map(({ name }) => [name, { passed: 0, failed: 0, skipped: 0 }]))
-  const failures = []
+  const counted = { passed: 0, failed: 0, skipped: 0, failures: [] }
+  const fail = (file, text) => counted.failures.push(`${path.relative(ROOT, file)}: ${text}`)
   for (const { name: file, status, message, assertionResults } of results) {
-    const suite = SUITES.find((each) => path.relative(ROOT, file).startsWith(each.path))
-    const counted = counts.get(suite.name)
     if (status === 'failed' && assertionResults.length === 0) {
       counted.failed += 1
-      failures.push(`${path.relative(ROOT, file)}: ${message}`)
+      fail(file, message)
     }
     for (const { status: each, fullName, failureMessages } of assertionResults) {
       counted[each === 'passed' || each === 'failed' ? each : 'skipped'] += 1
-      if (each === 'failed')
-        failures.push(`${path.relative(ROOT, file)}: ${fullName}\n  ${failureMessages.join('\n  ')}`)
+      if (each === 'failed') fail(file, `${fullName}\n  ${failureMessages.join('\n  ')}`)
     }
   }
-  return { counts, failures }
+  return counted
 }
 
-const cell = ({ passed, failed, skipped }) =>
-  [`${passed} passed`, failed > 0 ? `**${failed} failed**` : '', skipped > 0 ? `${skipped} skipped` : '']
-    .filter(Boolean)
-    .join(', ')
+const cell = (counted) =>
+  counted === undefined
+    ? 'not run'
+    : [
+        `${counted.passed} passed`,
+        counted.failed > 0 ? `**${counted.failed} failed**` : '',
+        counted.skipped > 0 ? `${counted.skipped} skipped` : '',
+      ]
+        .filter(Boolean)
+        .join(', ')
 
 function render(columns) {
   const row = (cells) => `| ${cells.join(' | ')} |`
@@ -89,22 +96,31 @@ in child processes of the same Node, with the package as it is built.
 
 ${row(['suite', ...versions])}
 ${row(['---', ...columns.map(() => '---')])}
-${SUITES.map(({ name }) => row([name, ...columns.map(({ counts }) => cell(counts.get(name)))])).join('\n')}
+${SUITES.map(({ name }) => row([name, ...columns.map(({ suites }) => cell(suites[name]))])).join('\n')}
 `
 }
 
-const asked = process.argv.slice(2)
-const columns = (asked.length > 0 ? asked : MAJORS).map((major) => {
+const stored = (major) => path.join(STORE, `${major}.json`)
+
+function measure(major) {
   const node = nodeOf(major)
   const facts = 'JSON.stringify([process.versions.node, process.versions.undici])'
   const [version, undici] = JSON.parse(execFileSync(node, ['-p', facts], { encoding: 'utf8' }))
-  console.error(`Node ${version}`)
-  return { version, undici, ...count(run(node)) }
-})
-const table = render(columns)
-console.log(table)
-for (const { version, failures } of columns) {
-  for (const failure of failures) console.error(`Node ${version}: ${failure}`)
+  const suites = {}
+  for (const { name, path: file } of SUITES) {
+    suites[name] = run(node, file)
+    console.error(`Node ${version}: ${name}: ${cell(suites[name])}`)
+    for (const failure of suites[name].failures) console.error(failure)
+    writeFileSync(stored(major), JSON.stringify({ version, undici, suites }))
+  }
 }
-if (asked.length === 0) writeFileSync(path.join(ROOT, 'docs/node-versions.md'), table)
-process.exitCode = columns.some(({ failures }) => failures.length > 0) ? 1 : 0
+
+mkdirSync(STORE, { recursive: true })
+const asked = process.argv.slice(2)
+for (const major of asked.length > 0 ? asked : MAJORS) measure(major)
+const columns = MAJORS.filter((major) => existsSync(stored(major))).map((major) =>
+  JSON.parse(readFileSync(stored(major), 'utf8')),
+)
+writeFileSync(path.join(ROOT, 'docs/node-versions.md'), render(columns))
+const red = columns.some(({ suites }) => Object.values(suites).some(({ failed }) => failed > 0))
+process.exitCode = red ? 1 : 0
