@@ -208,6 +208,14 @@ export const calls = {
   },
 }
 
+/** Calls that cannot be simulated: they are refused, and their caller gets an error. */
+export const refused = {
+  'got (http2)': async () => {
+    const { default: got } = await import('got')
+    return await got.post('https://crm.example/v1/contacts', { json, http2: true }).json()
+  },
+}
+
 /** `axios 1.21.1, got 16.1.0, …`, as installed. */
 export function versions() {
   const { devDependencies } = JSON.parse(readFileSync(new URL('package.json', import.meta.url), 'utf8'))

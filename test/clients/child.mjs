@@ -1,5 +1,5 @@
 // Runs one call of calls.mjs inside a dry run and prints what became of it.
-import { calls } from './calls.mjs'
+import { calls, refused } from './calls.mjs'
 
 const [name, mode] = process.argv.slice(2)
 const timeout = AbortSignal.timeout(15_000)
@@ -9,7 +9,7 @@ const late = new Promise((_, reject) =>
 
 async function measure() {
   try {
-    const result = await Promise.race([calls[name](), late])
+    const result = await Promise.race([(calls[name] ?? refused[name])(), late])
     return { result: result === undefined ? null : JSON.parse(JSON.stringify(result)) }
   } catch (error) {
     return { error: `${error.name}: ${error.message}`.slice(0, 300) }

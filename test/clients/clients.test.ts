@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { calls, versions } from './calls.mjs'
+import { calls, refused, versions } from './calls.mjs'
 import { installed, type Measured, measureAll, measureClient, renderTable, requestsOf } from './measure.mjs'
 
 const names = Object.keys(calls)
@@ -48,7 +48,15 @@ describe.skipIf(!installed)('real clients (npm ci --prefix test/clients)', () =>
     }
   }, 300_000)
 
-  it.each(['fetch (Node)', 'undici request', 'axios', 's3 PutObject'])(
+  // It asks by a TLS connection of its own which protocol the server speaks, before there is any request to simulate.
+  it.each(Object.keys(refused))('%s: a write fails closed, and opens no connection', async (name) => {
+    const { error, connects, lookups, noticed, effects } = await measureClient(name)
+    expect(error).toContain('a raw connection to crm.example:443 was refused')
+    expect({ connects, lookups, noticed }).toEqual({ connects: 0, lookups: 0, noticed: 0 })
+    expect(effects).toMatchObject([{ system: 'net', outcome: 'blocked', target: 'crm.example:443' }])
+  })
+
+  it.each(['fetch (Node)', 'undici request', 'axios', 's3 PutObject', ...Object.keys(refused)])(
     '%s: live, a connection is noticed',
     async (name) => {
       const { connects, lookups, noticed, effects } = await measureClient(name, 'live')

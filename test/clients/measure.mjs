@@ -147,6 +147,9 @@ With \`onBlocked: throw\` the answer is \`451\` with \`{"error":{"code":"DRY_BLO
 refused request, after one attempt. Slack's client is the exception: it tries again whatever is not 200, so leave
 \`simulate\` for \`slack.com\`.
 
+\`got\` with \`http2: true\` is refused: it asks by a raw TLS connection which protocol the server speaks, before there is a
+request that could be answered. Its caller gets \`DRY_BLOCKED\`; no connection is made and no name looked up.
+
 Measured with ${versions}.
 `
 }

@@ -15,7 +15,7 @@ export function http2Request(
   body?: string,
 ): Promise<Http2Answer> {
   return new Promise((resolve, reject) => {
-    const stream = session.request(headers, body === undefined ? {} : { endStream: false })
+    const stream = session.request(headers, { endStream: body === undefined })
     let head: http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader = {}
     let trailers: http2.IncomingHttpHeaders = {}
     let text = ''

@@ -1,4 +1,5 @@
 // A service's own OpenTelemetry: SDK and instrumentations, spans written to SPANS_FILE as they end.
+// OTEL_HTTP_INGRESS switches its server side off, or has it ignore every route.
 import { openSync, writeSync } from 'node:fs'
 import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
 import { PgInstrumentation } from '@opentelemetry/instrumentation-pg'
@@ -28,9 +29,17 @@ const writer = {
   async shutdown() {},
 }
 
+const ingress = {
+  off: { disableIncomingRequestInstrumentation: true },
+  ignore: { ignoreIncomingRequestHook: () => true },
+}
 register()
 new NodeSDK({
-  instrumentations: [new HttpInstrumentation(), new UndiciInstrumentation(), new PgInstrumentation()],
+  instrumentations: [
+    new HttpInstrumentation(ingress[process.env.OTEL_HTTP_INGRESS]),
+    new UndiciInstrumentation(),
+    new PgInstrumentation(),
+  ],
   spanProcessors: [writer],
   autoDetectResources: false,
 }).start()

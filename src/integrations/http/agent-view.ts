@@ -16,6 +16,8 @@ export interface RequestInternals extends ClientRequest {
   onSocket(socket: unknown, error?: Error | null): void
   readonly timeout?: number
   readonly _header?: string | null
+  /** Writes the head, from what method, path and headers are by then. */
+  _implicitHeader(): void
 }
 
 type Route = (request: RequestInternals, options: AgentOptions, proceed: () => void) => void

@@ -26,25 +26,42 @@ const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'Q
 
 const ACTIONS: Readonly<Record<string, Action>> = { POST: 'create', PUT: 'upsert', PATCH: 'update', DELETE: 'delete' }
 
+const OVERRIDES = ['x-http-method-override', 'x-http-method', 'x-method-override'] as const
+
+/** The unsafe method that a header asks the service to take instead of the request's own; a safe one makes nothing safe. */
+export function overriddenMethod(headers: Readonly<Record<string, string>> | undefined): string | undefined {
+  const asked = OVERRIDES.flatMap((name) => headers?.[name]?.toUpperCase().split(',') ?? [])
+  return asked.map((method) => method.trim()).find((method) => method !== '' && !SAFE.has(method))
+}
+
 /** Goes by the method; the policy's rules and the built-in packs know better where it lies. */
 export function classifyHttp(call: HttpCall): Effect {
   const method = call.method.toUpperCase()
   const [path = '/', search = ''] = splitPath(call.path)
   const shown = withoutSecrets(call.host, path)
   const authority = isDefaultPort(call) ? call.host : `${call.host}:${call.port}`
-  const kind: EffectKind = call.upgrade ? 'write' : SAFE.has(method) ? 'read' : method in ACTIONS ? 'write' : 'unknown'
-  const action = call.upgrade ? 'execute' : (ACTIONS[method] ?? 'execute')
+  const override = overriddenMethod(call.headers)
+  const obeyed = override ?? method
+  const kind: EffectKind = call.upgrade ? 'write' : SAFE.has(obeyed) ? 'read' : obeyed in ACTIONS ? 'write' : 'unknown'
+  const action = call.upgrade ? 'execute' : (ACTIONS[obeyed] ?? 'execute')
+  const verb = call.upgrade ? 'upgrade' : override === undefined ? method : `${method} as ${override}`
   return {
     system: 'http',
     kind,
     ...(kind === 'read' ? {} : { action }),
     target: `${authority}${shown}`,
-    summary: `${call.upgrade ? 'upgrade' : method} ${authority}${shown}`,
+    summary: `${verb} ${authority}${shown}`,
     fingerprint: createHash('sha256')
-      .update(`${method} ${authority}${templateOf(shown)}`)
+      .update(`${override ?? method} ${authority}${templateOf(shown)}`)
       .digest('hex')
       .slice(0, 16),
-    match: { host: call.host, port: String(call.port), method, path },
+    match: {
+      host: call.host,
+      port: String(call.port),
+      // Which of the two the service obeys is not known: no rule that names a method lets it pass.
+      method: override === undefined ? method : undefined,
+      path,
+    },
     ...(call.headers === undefined
       ? {}
       : {

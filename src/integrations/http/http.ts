@@ -9,6 +9,7 @@ import { type AgentOptions, injectView, type RequestInternals } from './agent-vi
 import { heldHeaders, relay } from './held-request.js'
 import { classifyHttp, type HttpCall, suspicion } from './http-effect.js'
 import { tapRequest } from './model-call.js'
+import { decisionOn, recheckHead } from './recheck.js'
 import { answerBlocked, isRefusedByPolicy, refusal, type SendHeld, unrecorded } from './responder.js'
 import { SimulatedSocket, SimulatedTlsSocket } from './simulated-socket.js'
 import { isTelemetryExport } from './telemetry-export.js'
@@ -48,7 +49,8 @@ function armHttp(guard: Guard): void {
     if (call.method === 'CONNECT' && guard.permitted()) return proceed()
     const decision = guard.decide(run, HOOK, () => classifyHttp(call))
     decided.set(request, decision)
-    if (decision.verdict === 'allow') return allow(guard, decision, request, call, proceed)
+    if (decision.verdict === 'allow')
+      return allow(guard, decision, request, call, proceed, () => callOf(request, options))
     if (call.method === 'CONNECT' || (decision.error !== undefined && !isRefusedByPolicy(decision)))
       return request.onSocket(null, refusal(guard, decision))
     const send = decision.deferred === true ? holdOn(request, options, call) : undefined
@@ -88,7 +90,15 @@ function armHttp(guard: Guard): void {
   syncBuiltinESMExports()
 }
 
-function allow(guard: Guard, decision: Decision, request: RequestInternals, call: HttpCall, proceed: () => void): void {
+/** @param callNow what the request is by now; absent where nobody else holds it */
+function allow(
+  guard: Guard,
+  decision: Decision,
+  request: RequestInternals,
+  call: HttpCall,
+  proceed: () => void,
+  callNow?: () => HttpCall,
+): void {
   const note = decision.rule === 'default.read' ? suspicion(call, guard) : undefined
   try {
     guard.record(decision, note === undefined ? {} : { note })
@@ -96,6 +106,7 @@ function allow(guard: Guard, decision: Decision, request: RequestInternals, call
     return request.onSocket(null, error as Error)
   }
   carryFlag(headersOf(request), decision.run, guard.forwards(call.host))
+  if (callNow !== undefined) recheckHead(guard, decision, request, callNow)
   tapRequest(guard, decision, request, call)
   const caller = AsyncLocalStorage.snapshot()
   guard.permit('http', (permit) => {
@@ -118,7 +129,7 @@ function simulate(
   options: AgentOptions,
   send: SendHeld | undefined,
 ): void {
-  const { respond, closed } = answerBlocked(guard, () => decision, send)
+  const { respond, closed } = answerBlocked(guard, (exchange) => decisionOn(guard, decision, call, exchange), send)
   const endpoint = { host: call.host, ...(options.servername ? { servername: options.servername } : {}) }
   const socket = call.protocol === 'https:' ? new SimulatedTlsSocket(endpoint, respond) : new SimulatedSocket(respond)
   socket.once('close', closed)
@@ -196,6 +207,7 @@ function failUnseen(guard: Guard, decided: WeakMap<object, Decision | 'exempt'>)
     // What a subscriber throws would end the process, and the request would go out all the same.
     const error = decision.verdict === 'allow' ? unrecorded(guard, decision) : refusal(guard, decision)
     if (error !== undefined) request.destroy(error)
+    else recheckHead(guard, decision, request, () => callOf(request, {}))
   })
 }
 
@@ -208,12 +220,18 @@ function callOf(request: RequestInternals, options: AgentOptions): HttpCall {
     host,
     port: Number(options.port) || (protocol === 'https:' ? 443 : 80),
     method: request.method,
-    path: request.path,
+    path: pathOf(request.path, host),
     // Headers given as an array are already serialised: getHeader does not see them.
     upgrade: headers['upgrade'] !== undefined,
     headers,
     headersFinal: Boolean(request._header),
   }
+}
+
+/** A proxy agent makes the path an absolute URL before the request goes out. */
+function pathOf(path: string, host: string): string {
+  const url = /^https?:\/\//i.test(path) ? URL.parse(path) : null
+  return url?.hostname === host ? `${url.pathname}${url.search}` : path
 }
 
 /** Headers given as an array are already serialised: getHeaders does not see them. */

@@ -21,15 +21,20 @@ export interface BlockedRequest {
  * as soon as the request is whole, and only then does the caller get its
  * answer. A deferred one is decided then, and sent if the ruling lets it pass.
  *
- * @param current the decision at the time of the answer; undici's span is known only after the dispatch
+ * @param current the decision at the time of the answer: undici's span is known only after the dispatch, and what
+ *   `node:http` was told may have changed since
  * @param send absent where a held request cannot be sent; it is blocked then
  */
-export function answerBlocked(guard: Guard, current: () => Decision, send?: SendHeld): BlockedRequest {
+export function answerBlocked(
+  guard: Guard,
+  current: (exchange?: Exchange) => Decision,
+  send?: SendHeld,
+): BlockedRequest {
   let settled: Decision | undefined
   const abort = new AbortController()
   return {
     async respond(exchange) {
-      const held = current()
+      const held = current(exchange)
       const { headers, body } = exchange
       const ruled = held.deferred === true ? guard.settle(held, { headers, body: bodyOf(body) }) : held
       const decision = send === undefined && ruled.verdict === 'allow' ? unsendable(ruled) : ruled

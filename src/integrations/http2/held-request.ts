@@ -2,16 +2,18 @@ import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from 
 import { carryFlag } from '../../carriers/outgoing.js'
 import type { Guard } from '../../guard/guard.js'
 import { heldBody, heldHeaders, relayedHeaders } from '../http/held-request.js'
+import type { HttpCall } from '../http/http-effect.js'
 import type { SendHeld } from '../http/responder.js'
 import type { SimulatedResponse } from '../http/wire-peer.js'
 import { copyHeaders } from './http2-call.js'
+import { tapStream } from './model-call.js'
 
 /** Sends a request that was held until its body was whole, on the session it was made on. */
 export function sendHeld(
   guard: Guard,
   request: (...args: never[]) => ClientHttp2Stream,
   session: ClientHttp2Session,
-  host: string,
+  call: HttpCall,
 ): SendHeld {
   return (decision, exchange, signal) =>
     new Promise<SimulatedResponse>((resolve, reject) => {
@@ -22,9 +24,10 @@ export function sendHeld(
         ...(authority ? { ':authority': authority } : {}),
         ...plain,
       })
-      carryFlag(bag, decision.run, guard.forwards(host))
+      carryFlag(bag, decision.run, guard.forwards(call.host))
       const body = heldBody(exchange)
       const stream = Reflect.apply(request as (...args: unknown[]) => ClientHttp2Stream, session, [headers, { signal }])
+      tapStream(guard, decision, stream, call)
       stream.on('error', reject)
       stream.once('close', () => reject(new Error('the stream was closed before it was answered')))
       stream.once('response', (answer: IncomingHttpHeaders & { ':status'?: number }) => {

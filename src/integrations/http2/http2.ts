@@ -11,6 +11,7 @@ import { isTelemetryExport } from '../http/telemetry-export.js'
 import type { Integration } from '../integration.js'
 import { sendHeld } from './held-request.js'
 import { callOf, copyHeaders, ownValue, type RequestHeaders } from './http2-call.js'
+import { tapStream } from './model-call.js'
 import { pairedDuplexes } from './paired-duplex.js'
 import { connectInRun } from './session.js'
 import { type Originals, simulateRequest } from './simulated-request.js'
@@ -130,12 +131,14 @@ function patchRequest(
       }
       const { headers, bag } = copyHeaders(args[0] as RequestHeaders)
       carryFlag(bag, decision.run, guard.forwards(call.host))
-      return Reflect.apply(original, this, [headers, ...args.slice(1)])
+      const stream = Reflect.apply(original, this, [headers, ...args.slice(1)])
+      tapStream(guard, decision, stream, call)
+      return stream
     }
     if (connect || (decision.error !== undefined && !isRefusedByPolicy(decision))) {
       return refuse(refusal(guard, decision))
     }
-    const send = decision.deferred === true ? sendHeld(guard, original, this, call.host) : undefined
+    const send = decision.deferred === true ? sendHeld(guard, original, this, call) : undefined
     return simulateRequest(
       originals,
       this,

@@ -119,27 +119,6 @@ it('a failing journal is an error of the handshake', async () => {
   expect(world.requests).toEqual([])
 })
 
-it.each([
-  ['the package', `(await import('undici')).EventSource`],
-  ['the global', 'EventSource'],
-])('an EventSource is a read and passes: %s', async (_, name) => {
-  const { out, journal } = await run(
-    `
-    const Source = ${name}
-    out(await dryRun({ id: 'r' }, () => new Promise((resolve, reject) => {
-      const source = new Source(url.replace('ws:', 'http:') + '/events')
-      source.onmessage = ({ data }) => { source.close(); resolve([data, isDryRun()]) }
-      source.onerror = () => reject(new Error('no events'))
-    })))
-    process.exit(0)
-  `,
-    { NODE_OPTIONS: '--experimental-eventsource' },
-  )
-  expect(out()).toEqual(['hello', true])
-  expect(world.requests).toEqual(['GET /events'])
-  expect(readEffects(journal)).toMatchObject([{ effect: 'read', outcome: 'allowed' }])
-})
-
 it('live alone leaves no record', async () => {
   const { journal } = await run(`out(await talk(new ws(url), true))`)
   expect(readRecords(journal)).toEqual([])
