@@ -9,6 +9,7 @@ import { type AgentOptions, injectView, type RequestInternals } from './agent-vi
 import { heldHeaders, relay } from './held-request.js'
 import { classifyHttp, type HttpCall, suspicion } from './http-effect.js'
 import { tapRequest } from './model-call.js'
+import { plannedRead } from './resources/overlaid-read.js'
 import { answerBlocked, isRefusedByPolicy, refusal, type SendHeld, unrecorded } from './responder.js'
 import { SimulatedSocket, SimulatedTlsSocket } from './simulated-socket.js'
 import { isTelemetryExport } from './telemetry-export.js'
@@ -48,11 +49,11 @@ function armHttp(guard: Guard): void {
     if (call.method === 'CONNECT' && guard.permitted()) return proceed()
     const decision = guard.decide(run, HOOK, () => classifyHttp(call))
     decided.set(request, decision)
-    if (decision.verdict === 'allow') return allow(guard, decision, request, call, proceed)
+    const overlaid = decision.verdict === 'allow' && plannedRead(guard, decision, call) !== undefined
+    if (decision.verdict === 'allow' && !overlaid) return allow(guard, decision, request, call, proceed)
     if (call.method === 'CONNECT' || (decision.error !== undefined && !isRefusedByPolicy(decision)))
       return request.onSocket(null, refusal(guard, decision))
-    const send = decision.deferred === true ? holdOn(request, options, call) : undefined
-    simulate(guard, decision, request, call, options, send)
+    simulate(guard, decision, request, call, options, holdOn(request, options, call))
   }
 
   // Before ours and nobody else's: a held request is sent once, and its caller's instrumentation has its span already.
@@ -69,7 +70,7 @@ function armHttp(guard: Guard): void {
           () => http.globalAgent as never,
           (request, _options, proceed) => {
             decided.set(request, decision)
-            allow(guard, decision, request, call, proceed)
+            allow(guard, decision, request, { ...call, method }, proceed)
           },
         )
         return relay(Reflect.construct(ClientRequest, args) as ClientRequest, exchange, signal)
@@ -116,9 +117,9 @@ function simulate(
   request: RequestInternals,
   call: HttpCall,
   options: AgentOptions,
-  send: SendHeld | undefined,
+  send: SendHeld,
 ): void {
-  const { respond, closed } = answerBlocked(guard, () => decision, send)
+  const { respond, closed } = answerBlocked(guard, call, () => decision, send)
   const endpoint = { host: call.host, ...(options.servername ? { servername: options.servername } : {}) }
   const socket = call.protocol === 'https:' ? new SimulatedTlsSocket(endpoint, respond) : new SimulatedSocket(respond)
   socket.once('close', closed)
