@@ -55,12 +55,12 @@ export class AttemptFinder {
 
 function triesAgain(before: Seen, now: Seen): boolean {
   if (before.intent !== undefined || now.intent !== undefined) return before.intent === now.intent
-  if (before.traceId !== now.traceId || before.caller !== now.caller) return false
+  if (before.caller !== now.caller) return false
   // Two calls at once, each of which fails: the second was on its way already.
   if (!(now.began > before.recorded)) return false
   if (now.number !== undefined || before.number !== undefined) {
     return before.number !== undefined && now.number === before.number + 1
   }
   const failed = before.answer === null || before.answer >= 400
-  return failed && now.caller !== null && now.at - before.at <= SUCCESSION
+  return failed && now.caller !== null && before.traceId === now.traceId && now.at - before.at <= SUCCESSION
 }

@@ -88,7 +88,7 @@ const ROWS: readonly Row[] = [
   {
     name: 'a rule that says nothing',
     text: rule('{name: a, match: {system: smtp}, owner: o}'),
-    problems: [[3, 'a rule needs one of verdict, effect, respond, onBlocked, action, preview']],
+    problems: [[3, 'a rule needs one of verdict, effect, respond, onBlocked']],
   },
   {
     name: 'a match that matches all',

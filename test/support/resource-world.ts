@@ -1,4 +1,5 @@
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
+import http2 from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import { brotliCompressSync, gzipSync, zstdCompressSync } from 'node:zlib'
 
@@ -25,11 +26,11 @@ const ENCODERS: Record<string, (bytes: Buffer) => Buffer> = {
  * answer, `?text` gives no JSON, `?large` two megabytes, `?status=500` fails,
  * `?hang` never answers.
  */
-export async function startResourceWorld(): Promise<ResourceWorld> {
+export async function startResourceWorld(version: 1 | 2 = 1): Promise<ResourceWorld> {
   const resources = new Map<string, unknown>()
   const log: string[] = []
   const headers: IncomingMessage['headers'][] = []
-  const server = createServer((request, response) => {
+  const listener: RequestListener = (request, response) => {
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
     request.on('end', () => {
@@ -38,7 +39,11 @@ export async function startResourceWorld(): Promise<ResourceWorld> {
       headers.push(request.headers)
       answer(request, response, body, resources)
     })
-  })
+  }
+  const sessions = new Set<http2.Http2Session>()
+  // The compatibility layer of http2 has the same shape.
+  const server = version === 1 ? createServer(listener) : http2.createServer(listener as never)
+  server.on('session', (session: http2.Http2Session) => sessions.add(session))
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
@@ -52,7 +57,8 @@ export async function startResourceWorld(): Promise<ResourceWorld> {
       headers.length = 0
     },
     async stop() {
-      server.closeAllConnections()
+      if ('closeAllConnections' in server) server.closeAllConnections()
+      for (const session of sessions) session.destroy()
       await new Promise((resolve) => server.close(resolve))
     },
   }

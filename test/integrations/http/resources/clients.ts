@@ -36,7 +36,6 @@ export const CLIENTS: Readonly<Record<string, string>> = {
     let session
     const send = (method, path, { body, headers = {} } = {}) => new Promise((resolve, reject) => {
       session ??= http2.connect(process.env.URL)
-      session.unref()
       const stream = session.request({ ':method': method, ':path': path, ...type(body), ...headers })
       let head
       const chunks = []

@@ -30,11 +30,14 @@ export async function dry(options: {
   readonly body: string
   readonly policy?: string
   readonly env?: Record<string, string>
+  /** Preloads before ours. */
+  readonly before?: readonly string[]
 }): Promise<ResourceRun> {
   const directory = scratchTree({ 'policy.yaml': `version: 1\n${options.policy ?? ''}\n` })
   const journal = path.join(directory, 'journal')
   const finished = await runNode({
     register: true,
+    before: options.before ?? [],
     env: {
       URL: options.url,
       DRYTRACE_JOURNAL: journal,
