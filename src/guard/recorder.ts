@@ -45,7 +45,11 @@ export function createRecorder({ journal, redactor, service, observer }: Recorde
     if (before !== undefined) return before
     const { run, effect, hook } = decision
     const detail = redactDetail(given, redactor)
-    const used = findSyntheticIds(run, searchable(decision, given)).filter((id) => !given.syntheticIds?.includes(id))
+    // Nobody but us is asked for it.
+    const used =
+      given.unsent === true
+        ? []
+        : findSyntheticIds(run, searchable(decision, given)).filter((id) => !given.syntheticIds?.includes(id))
 
     const parent = trace.getSpan(decision.context)
     // An allowed read is the library's own span, where there is one: a second would only be noise.

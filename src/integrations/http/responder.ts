@@ -1,16 +1,15 @@
 import { DryTraceError, messageOf } from '../../errors.js'
 import type { EffectDetail } from '../../guard/effect.js'
 import type { Decision, Guard } from '../../guard/guard.js'
-import type { Preview } from '../../journal/record.js'
 import { MAX_BODY, readBody } from '../../policy/http/request-facts.js'
 import { ATTR_MAIL_RECIPIENT_COUNT, HEADER_FLAG } from '../../semconv.js'
 import { attemptOf, tick } from './attempt.js'
 import { type CapturedBody, payloadOf } from './body-capture.js'
 import type { HttpCall } from './http-effect.js'
 import { answerRead, plannedRead } from './resources/overlaid-read.js'
-import { type Previewed, previewChange } from './resources/resource-preview.js'
+import { type ChangePreview, type Previewed, previewChange } from './resources/resource-preview.js'
 import { rememberWrite } from './resources/run-resources.js'
-import { recipientsOf, simulateHttp } from './simulate.js'
+import { recipientsOf, type Simulation, simulateHttp } from './simulate.js'
 import type { Exchange, Responder, SimulatedResponse } from './wire-peer.js'
 
 /** Sends a held request after all, and streams its answer. The effect is already on record. */
@@ -108,12 +107,12 @@ async function block(guard: Guard, previewed: Previewed, began: number): Promise
   const { decision, call, exchange } = previewed
   const syntheticIds: string[] = []
   const refused = isRefusedByPolicy(decision)
-  const preview = await previewOrNote(guard, previewed)
+  const planned = await previewOrNote(guard, previewed)
   const { response, fidelity } = refused
     ? { response: refusalOf(decision), fidelity: undefined }
-    : simulateHttp(guard, decision, exchange, syntheticIds)
+    : withPlanned(simulateHttp(guard, decision, exchange, syntheticIds), exchange, planned)
   const recorded = guard.record(decision, {
-    preview: preview ?? { method: 'synthesized', rows: exchange.upgrade ? 0 : 1, diff: [] },
+    preview: planned?.preview ?? { method: 'synthesized', rows: exchange.upgrade ? 0 : 1, diff: [] },
     ...sent(decision, exchange),
     ...(fidelity === undefined ? {} : { fidelity }),
     syntheticIds,
@@ -130,13 +129,20 @@ async function block(guard: Guard, previewed: Previewed, began: number): Promise
   return response
 }
 
+/** Where nobody knows a better answer: what a PUT or PATCH leaves is what most services answer it with. */
+function withPlanned(simulation: Simulation, { method }: Exchange, planned: ChangePreview | undefined): Simulation {
+  const { response, fidelity } = simulation
+  if (fidelity !== 'empty' || planned?.after === undefined || !/^(PUT|PATCH)$/i.test(method)) return simulation
+  return { response: { ...response, body: JSON.stringify(planned.after) }, fidelity: 'plausible' }
+}
+
 /** Without it the blocked request still goes on record, with what went wrong. */
-async function previewOrNote(guard: Guard, previewed: Previewed): Promise<Preview | undefined> {
+async function previewOrNote(guard: Guard, previewed: Previewed): Promise<ChangePreview | undefined> {
   try {
     return await previewChange(guard, previewed)
   } catch (error) {
     if (error instanceof DryTraceError) throw error
-    return { method: 'synthesized', rows: 1, diff: [], notes: [`no diff: ${messageOf(error)}`] }
+    return { preview: { method: 'synthesized', rows: 1, diff: [], notes: [`no diff: ${messageOf(error)}`] } }
   }
 }
 

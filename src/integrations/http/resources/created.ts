@@ -25,7 +25,7 @@ export function createdBy(at: ResourceKey, write: SimulatedWrite, change: Planne
   const { call, answer, ids } = write
   const text = typeof answer.body === 'string' ? answer.body : undefined
   const told = text === undefined ? undefined : tryParseJson(text)
-  const document = isObject(told) && !isList(told) ? told : {}
+  const document = isObject(told) && !isList(told) && !('jsonrpc' in told) ? told : {}
   const found = idIn(document, ids)
   const location = headerOf(answer.headers, 'location')
   const key =

@@ -82,6 +82,9 @@ export function isList(value: unknown): boolean {
 export function isItem(value: unknown, segment: string): boolean {
   if (!isObject(value) || isList(value)) return false
   const named = (record: JsonObject) =>
-    Object.values(record).some((each) => typeof each !== 'object' && String(each) === segment)
+    Object.values(record).some((each) => {
+      const value = shownValue(each)
+      return typeof value !== 'object' && String(value) === segment
+    })
   return named(value) || Object.values(value).some((each) => isObject(each) && named(each))
 }

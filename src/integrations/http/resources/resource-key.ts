@@ -10,9 +10,12 @@ export interface ResourceKey {
 
 export type Origin = Pick<HttpCall, 'protocol' | 'host' | 'port'>
 
+/** Values that switch something on or off, and name nothing. */
+const SWITCH = /^(true|false|yes|no|)$/i
+
 /** Query parameters that change how a resource is shown, or who asks, and never which one it is. */
 const ABOUT_THE_ANSWER =
-  /^(\$?(expand|select|fields|include|embed|format)(\[.*\])?|fields\[.*\]|pretty|prettyprint|api[-_]?version|api[-_]?key|access_token)$/i
+  /^(\$?(expand|select|fields|include|embed|format|properties|associations|view|alt)(\[.*\])?|pretty|prettyprint|api[-_]?version|api[-_]?key|access_token)$/i
 
 /** Segments of paths that mean somebody else for everybody who asks. */
 const OWN = /\/(me|self|current|whoami|~)(\/|$)/i
@@ -58,7 +61,9 @@ function encodeOnce(segment: string): string {
 }
 
 function telling(search: string): string {
-  const pairs = [...new URLSearchParams(search)].filter(([name]) => !ABOUT_THE_ANSWER.test(name))
+  const pairs = [...new URLSearchParams(search)].filter(
+    ([name, value]) => !ABOUT_THE_ANSWER.test(name) && !SWITCH.test(value),
+  )
   return new URLSearchParams(pairs.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))).toString()
 }
 

@@ -46,7 +46,7 @@ export interface Limits {
   readonly runBytes: number
 }
 
-export const LIMITS: Limits = { resources: 2_000, resourceBytes: 256 * 1024, runBytes: 16 * 1024 * 1024 }
+export const LIMITS: Limits = { resources: 2_000, resourceBytes: 256 * 1024, runBytes: 8 * 1024 * 1024 }
 
 const MAX_CHANGES = 200
 const REAL: Base = { kind: 'real' }
@@ -68,7 +68,10 @@ export class ResourceOverlay {
   }
 
   find({ path, query }: ResourceKey): Resource | undefined {
-    return this.#resources.get(path)?.get(query)
+    const known = this.#resources.get(path)
+    const plain = known?.get('')
+    // What only this run knows is meant whatever else is asked.
+    return known?.get(query) ?? (plain?.base.kind === 'planned' ? plain : undefined)
   }
 
   /** The last write to this path that named another resource by its query. */
@@ -110,7 +113,7 @@ export class ResourceOverlay {
     const before = this.find(key)
     const writes = [...(before?.writes ?? []), write].slice(-MAX_CHANGES)
     const bytes = (change.kind === 'replace' || change.kind === 'delete' ? 0 : (before?.bytes ?? 0)) + size
-    const next = { key, writes, caller, bytes }
+    const next = { key: before?.key ?? key, writes, caller, bytes }
     const kept = this.#keep({ ...next, ...this.#changed(key, before, { change, post }, bytes) })
     const parent = parentOf(key)
     // A POST to a collection says nothing of what the collection lies in.

@@ -24,6 +24,12 @@ const DEADLINE = 3_000
 const OF_THE_WRITE =
   /^(content-.*|digest|expect|transfer-encoding|trailer|te|prefer|x-http-method.*|(x-)?idempotency-key|x-stainless-.*|amz-sdk-.*|x-amz-content-sha256)$/
 
+export interface ChangePreview {
+  readonly preview: Preview
+  /** The resource as it would be; absent where that is not known, or it would be gone. */
+  readonly after?: unknown
+}
+
 /** What a request is, before anything of it is simulated. */
 export interface Previewed {
   readonly decision: Decision
@@ -39,7 +45,7 @@ export interface Previewed {
  * the policy says `preview: get`, or one that only this run knows. Undefined
  * where there is nothing to compare; never an error but the journal's.
  */
-export async function previewChange(guard: Guard, previewed: Previewed): Promise<Preview | undefined> {
+export async function previewChange(guard: Guard, previewed: Previewed): Promise<ChangePreview | undefined> {
   const { decision, call, exchange, send } = previewed
   const change = exchange.upgrade ? undefined : plannedChange(exchange)
   if (change === undefined || !/^(create|update|upsert|delete)$/.test(decision.effect.action ?? '')) return undefined
@@ -50,6 +56,7 @@ export async function previewChange(guard: Guard, previewed: Previewed): Promise
   const post = methodOf(exchange) === 'POST'
   // A POST to a collection makes something new.
   if (post && !namesItem(key)) return undefined
+  if (change.kind === 'unknown') return noDiff(change.reason)
   if (send === undefined) return noDiff('this client cannot make the read')
   const read = await readFirst(guard, previewed, send)
   if ('reason' in read) return noDiff(read.reason)
@@ -68,7 +75,7 @@ function compareWithReal(
   decision: Decision,
   { change, key, known, post }: Comparison,
   real: unknown,
-): Preview | undefined {
+): ChangePreview | undefined {
   if (post && !isItem(real, lastSegment(key))) return undefined
   try {
     const before = known === undefined ? real : asPlanned(known, real)
@@ -85,12 +92,12 @@ function compare(
   change: PlannedChange,
   before: unknown,
   method: 'select' | 'synthesized',
-): Preview {
+): ChangePreview {
   try {
     const after = applyChange(before, change)
     const { diff, left } = fieldChanges(before, after, { target: effect.target, redact: guard.redact })
     const rows = before === undefined && after === undefined ? 0 : 1
-    return { method, rows, diff, notes: notesOf(change, diff, left) }
+    return { preview: { method, rows, diff, notes: notesOf(change, diff, left) }, after }
   } catch (error) {
     if (!(error instanceof NotOverlaid)) throw error
     return noDiff(error.message)
@@ -107,8 +114,8 @@ function notesOf(change: PlannedChange, diff: readonly FieldChange[], left: numb
 
 const MORE = (left: number) => (left === 1 ? '1 more field' : `${left} more fields`)
 
-function noDiff(reason: string): Preview {
-  return { method: 'synthesized', rows: 1, diff: [], notes: [`no diff: ${reason}`] }
+function noDiff(reason: string): ChangePreview {
+  return { preview: { method: 'synthesized', rows: 1, diff: [], notes: [`no diff: ${reason}`] } }
 }
 
 /** One GET of our own, by the caller's client and in the caller's name; on record like any read. */

@@ -83,11 +83,12 @@ export function tellNotOverlaid(guard: Guard, run: Run, summary: string, reason:
   const message = `not overlaid: ${summary} sees the data as it is, without what this run would have changed (${reason})`
   const told = overlays.get(run)?.told
   if (told === undefined || told.has(message)) return
-  if (told.size < MAX_TOLD) told.add(message)
-  tell(guard, run, message)
+  if (told.size > MAX_TOLD) return
+  told.add(message)
+  tell(guard, run, told.size > MAX_TOLD ? `not overlaid: more reads than the ${MAX_TOLD} that are named` : message)
 }
 
-const MAX_TOLD = 1_000
+const MAX_TOLD = 500
 
 function tell(guard: Guard, run: Run, message: string): void {
   guard.within(run, () => guard.problem(run, 'gap', message))

@@ -46,6 +46,12 @@ describe.each(Object.entries(CLIENTS).filter(([name]) => name !== 'http2'))('pre
         return patched`,
     })
     expect(out).toMatchObject({ status: 200, headers: { 'x-dry-run': 'blocked' } })
+    expect(out.body).toMatchObject({
+      ...ADA,
+      email: 'ada@new.example',
+      address: { city: 'London', zip: 'N1' },
+      api_token: 'xyz',
+    })
     expect(world.log).toEqual([`GET ${path}`, `GET ${path}`])
     expect(world.headers[0]).toMatchObject({ authorization: 'Bearer t' })
     for (const name of ['content-type', 'content-length', 'if-match', 'idempotency-key'])
