@@ -9,7 +9,7 @@ import { type AgentOptions, injectView, type RequestInternals } from './agent-vi
 import { heldHeaders, relay } from './held-request.js'
 import { classifyHttp, type HttpCall, suspicion } from './http-effect.js'
 import { tapRequest } from './model-call.js'
-import { plannedRead } from './resources/overlaid-read.js'
+import { plannedRead, tellUnanswered } from './resources/overlaid-read.js'
 import { answerBlocked, isRefusedByPolicy, refusal, type SendHeld, unrecorded } from './responder.js'
 import { SimulatedSocket, SimulatedTlsSocket } from './simulated-socket.js'
 import { isTelemetryExport } from './telemetry-export.js'
@@ -196,6 +196,7 @@ function failUnseen(guard: Guard, decided: WeakMap<object, Decision | 'exempt'>)
     decided.set(request, decision)
     // What a subscriber throws would end the process, and the request would go out all the same.
     const error = decision.verdict === 'allow' ? unrecorded(guard, decision) : refusal(guard, decision)
+    if (decision.verdict === 'allow') tellUnanswered(guard, decision, call)
     if (error !== undefined) request.destroy(error)
   })
 }

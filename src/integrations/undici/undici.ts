@@ -6,7 +6,7 @@ import { annotateLibrarySpan, expectLibrarySpan } from '../../guard/library-span
 import { shared } from '../../run/store.js'
 import { heldBody, heldHeaders } from '../http/held-request.js'
 import { classifyHttp, type HttpCall, suspicion } from '../http/http-effect.js'
-import { plannedRead } from '../http/resources/overlaid-read.js'
+import { plannedRead, tellUnanswered } from '../http/resources/overlaid-read.js'
 import { answerBlocked, isRefusedByPolicy, refusal, type SendHeld, unrecorded } from '../http/responder.js'
 import { SimulatedSocket, SimulatedTlsSocket } from '../http/simulated-socket.js'
 import { isTelemetryExport } from '../http/telemetry-export.js'
@@ -248,6 +248,7 @@ function failUnseen(guard: Guard): void {
     const decision = guard.decide(run, { name: 'undici', version: null }, () => classifyHttp(call))
     // What a subscriber throws would end the process, and the request would go out all the same.
     const error = decision.verdict === 'allow' ? unrecorded(guard, decision) : refusal(guard, decision)
+    if (decision.verdict === 'allow') tellUnanswered(guard, decision, call)
     if (error !== undefined) failRequest(request, error)
   })
 }

@@ -45,6 +45,12 @@ export function plannedRead(guard: Guard, decision: Decision, call: HttpCall): R
   return undefined
 }
 
+/** For a read that goes on whatever we find: its client cannot be answered. */
+export function tellUnanswered(guard: Guard, decision: Decision, call: HttpCall): void {
+  if (plannedRead(guard, decision, call) === undefined) return
+  tellNotOverlaid(guard, decision.run, decision.effect.summary, 'this client cannot be answered')
+}
+
 const SEARCH = /^_?(search|query|find|list|all|count|export|filter)$/i
 
 function whyNotSeen(overlay: ResourceOverlay, key: ResourceKey): string | undefined {
