@@ -1,14 +1,11 @@
-import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { ROOT, scratchDirectory } from '../../support/child.js'
 import { type ResourceWorld, startResourceWorld } from '../../support/resource-world.js'
-import { CLIENTS } from './resources/clients.js'
+import { CLIENT_MODULES, CLIENTS, installed } from './resources/clients.js'
 import { dry } from './resources/resource-run.js'
 
 const OTEL = path.join(ROOT, 'test/support/otel-preload.mjs')
-const MODULES = path.join(ROOT, 'test/clients/node_modules')
-const installed = existsSync(path.join(MODULES, 'openai'))
 const FAILS =
   'rules:\n  - {name: fails, match: {host: 127.0.0.1}, respond: {status: 500, json: {error: {message: no}}}}'
 
@@ -68,7 +65,7 @@ describe.each(['node:http', 'fetch', 'undici'])('retries of one call: %s', (name
 })
 
 describe.skipIf(!installed)('retries of official clients are one row', () => {
-  const from = (file: string) => JSON.stringify(`file://${path.join(MODULES, file)}`)
+  const from = (file: string) => JSON.stringify(`file://${path.join(CLIENT_MODULES, file)}`)
 
   it('openai', async () => {
     const client = `import OpenAI from ${from('openai/index.mjs')}`

@@ -1,4 +1,5 @@
-import { applyPatch, type Operation } from 'rfc6902'
+import { createRequire } from 'node:module'
+import type { applyPatch, Operation } from 'rfc6902'
 import { messageOf } from '../../../errors.js'
 import { readBody } from '../../../policy/http/request-facts.js'
 import type { Exchange } from '../wire-peer.js'
@@ -154,11 +155,19 @@ function replaced(before: unknown, body: unknown): unknown {
   })
 }
 
+let apply: typeof applyPatch | undefined
+
+/** Loaded when the first JSON Patch is met: services that send none start without it. */
+function rfc6902(): typeof applyPatch {
+  apply ??= (createRequire(import.meta.url)('rfc6902') as { applyPatch: typeof applyPatch }).applyPatch
+  return apply
+}
+
 function patched(before: unknown, operations: readonly Operation[]): unknown {
   const document = cloneJson(before)
   let failures: readonly (Error | null)[]
   try {
-    failures = applyPatch(document, cloneJson(operations) as Operation[])
+    failures = rfc6902()(document, cloneJson(operations) as Operation[])
   } catch (error) {
     throw new NotOverlaid(`the JSON Patch does not apply: ${messageOf(error)}`)
   }

@@ -3,7 +3,10 @@ import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { ROOT } from '../../../support/child.js'
 
-const axios = path.join(ROOT, 'test/clients/node_modules/axios/index.js')
+/** Where `npm ci --prefix test/clients` puts real clients. */
+export const CLIENT_MODULES = path.join(ROOT, 'test/clients/node_modules')
+const axios = path.join(CLIENT_MODULES, 'axios/index.js')
+export const installed = existsSync(axios)
 
 /** `send(method, path, {body, headers})` -> {status, headers, body, text}. */
 export const CLIENTS: Readonly<Record<string, string>> = {
@@ -45,7 +48,7 @@ export const CLIENTS: Readonly<Record<string, string>> = {
       stream.on('error', reject)
       stream.end(text(body))
     })`,
-  ...(existsSync(axios)
+  ...(installed
     ? {
         axios: `
     import axios from ${JSON.stringify(pathToFileURL(axios).href)}

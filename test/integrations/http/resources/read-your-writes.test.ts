@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { type ResourceWorld, startResourceWorld } from '../../../support/resource-world.js'
-import { CLIENTS } from './clients.js'
+import { CLIENT_MODULES, CLIENTS, installed } from './clients.js'
 import { type Answer, dry } from './resource-run.js'
 
 let world: ResourceWorld
@@ -101,6 +101,38 @@ describe.each(Object.entries(CLIENTS).filter(([name]) => name !== 'http2'))(
     })
   },
 )
+
+describe.skipIf(!installed)('an official client', () => {
+  it('stripe: create, retrieve, update, retrieve, delete, retrieve, with no server at all', async () => {
+    const { out, effects } = await dry({
+      client: `import { createRequire } from 'node:module'
+        const Stripe = createRequire(${JSON.stringify(`file://${CLIENT_MODULES}/x.js`)})('stripe')`,
+      url: world.url,
+      body: `
+        const stripe = new (Stripe.default ?? Stripe)('sk_test_x', { maxNetworkRetries: 0 })
+        const created = await stripe.customers.create({ email: 'a@b.example', metadata: { plan: 'free' } })
+        const got = await stripe.customers.retrieve(created.id, { expand: ['tax'] })
+        await stripe.customers.update(created.id, { name: 'Ada', metadata: { plan: 'pro' } })
+        const updated = await stripe.customers.retrieve(created.id)
+        await stripe.customers.del(created.id)
+        const gone = await stripe.customers.retrieve(created.id).catch((error) => error.statusCode)
+        return { created, got, updated, gone }`,
+    })
+    expect(out.got).toMatchObject({ id: out.created.id, object: 'customer', email: 'a@b.example' })
+    expect(out.updated).toMatchObject({
+      id: out.created.id,
+      email: 'a@b.example',
+      name: 'Ada',
+      metadata: { plan: 'pro' },
+    })
+    expect(out.gone).toBe(404)
+    const update = effects.find(({ summary, preview }) => summary.includes('/dry_') && (preview?.diff.length ?? 0) > 0)
+    expect(update?.preview?.diff).toMatchObject([
+      { field: 'metadata.plan', after: 'pro' },
+      { field: 'name', after: 'Ada' },
+    ])
+  })
+})
 
 describe('the answer of a read that is overlaid', () => {
   const client = CLIENTS['node:http'] as string
