@@ -49,8 +49,15 @@ function armHttp(guard: Guard): void {
     if (call.method === 'CONNECT' && guard.permitted()) return proceed()
     const decision = guard.decide(run, HOOK, () => classifyHttp(call))
     decided.set(request, decision)
-    const overlaid = decision.verdict === 'allow' && plannedRead(guard, decision, call) !== undefined
-    if (decision.verdict === 'allow' && !overlaid) return allow(guard, decision, request, call, proceed)
+    if (decision.verdict === 'allow') {
+      let overlaid: boolean
+      try {
+        overlaid = plannedRead(guard, decision, call) !== undefined
+      } catch (error) {
+        return request.onSocket(null, error as Error)
+      }
+      if (!overlaid) return allow(guard, decision, request, call, proceed)
+    }
     if (call.method === 'CONNECT' || (decision.error !== undefined && !isRefusedByPolicy(decision)))
       return request.onSocket(null, refusal(guard, decision))
     simulate(guard, decision, request, call, options, holdOn(request, options, call))
@@ -195,8 +202,10 @@ function failUnseen(guard: Guard, decided: WeakMap<object, Decision | 'exempt'>)
     const decision = guard.decide(run, HOOK, () => classifyHttp(call))
     decided.set(request, decision)
     // What a subscriber throws would end the process, and the request would go out all the same.
-    const error = decision.verdict === 'allow' ? unrecorded(guard, decision) : refusal(guard, decision)
-    if (decision.verdict === 'allow') tellUnanswered(guard, decision, call)
+    const error =
+      decision.verdict === 'allow'
+        ? (unrecorded(guard, decision) ?? tellUnanswered(guard, decision, call))
+        : refusal(guard, decision)
     if (error !== undefined) request.destroy(error)
   })
 }

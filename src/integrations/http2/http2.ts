@@ -123,7 +123,13 @@ function patchRequest(
     const decision = guard.decide(run, HOOK, () => classifyHttp(call))
     const refuse = (error: Error) => simulateRequest(originals, this, args, { error })
     const site = { ...call, headers: withHost(call, args[0] as RequestHeaders) }
-    if (decision.verdict === 'allow' && plannedRead(guard, decision, site) === undefined) {
+    let overlaid = false
+    try {
+      overlaid = decision.verdict === 'allow' && plannedRead(guard, decision, site) !== undefined
+    } catch (error) {
+      return refuse(error as Error)
+    }
+    if (decision.verdict === 'allow' && !overlaid) {
       const note = decision.rule === 'default.read' ? suspicion(call, guard) : undefined
       try {
         guard.record(decision, note === undefined ? {} : { note })

@@ -247,8 +247,10 @@ function failUnseen(guard: Guard): void {
     if (call === undefined || isTelemetryExport(call)) return
     const decision = guard.decide(run, { name: 'undici', version: null }, () => classifyHttp(call))
     // What a subscriber throws would end the process, and the request would go out all the same.
-    const error = decision.verdict === 'allow' ? unrecorded(guard, decision) : refusal(guard, decision)
-    if (decision.verdict === 'allow') tellUnanswered(guard, decision, call)
+    const error =
+      decision.verdict === 'allow'
+        ? (unrecorded(guard, decision) ?? tellUnanswered(guard, decision, call))
+        : refusal(guard, decision)
     if (error !== undefined) failRequest(request, error)
   })
 }

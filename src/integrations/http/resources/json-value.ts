@@ -14,6 +14,8 @@ const exact = JSON as unknown as {
  * @throws SyntaxError
  */
 export function parseJson(text: string): unknown {
+  // Most texts have no such number, and looking at every value is slow.
+  if (!/\d{16}|\de\+?\d{2}/i.test(text)) return JSON.parse(text)
   return exact.parse(text, (_, value, { source }) =>
     typeof value === 'number' && Math.abs(value) > Number.MAX_SAFE_INTEGER && source !== undefined
       ? exact.rawJSON(source)

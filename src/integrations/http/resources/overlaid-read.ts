@@ -25,6 +25,7 @@ const UNSHARED = { 'cache-control': 'no-store' }
  * would have changed it; undefined for every other read, which is to go on
  * untouched. A read that may show what the run would have changed and cannot
  * be given it is put on record.
+ * @throws DryTraceError `DRY_JOURNAL` when that fails
  */
 export function plannedRead(guard: Guard, decision: Decision, call: HttpCall): Resource | undefined {
   const { run, effect } = decision
@@ -45,10 +46,15 @@ export function plannedRead(guard: Guard, decision: Decision, call: HttpCall): R
   return undefined
 }
 
-/** For a read that goes on whatever we find: its client cannot be answered. */
-export function tellUnanswered(guard: Guard, decision: Decision, call: HttpCall): void {
-  if (plannedRead(guard, decision, call) === undefined) return
-  tellNotOverlaid(guard, decision.run, decision.effect.summary, 'this client cannot be answered')
+/** For a read whose client cannot be answered. Gives the error of what could not be put on record; never throws. */
+export function tellUnanswered(guard: Guard, decision: Decision, call: HttpCall): Error | undefined {
+  try {
+    if (plannedRead(guard, decision, call) !== undefined)
+      tellNotOverlaid(guard, decision.run, decision.effect.summary, 'this client cannot be answered')
+    return undefined
+  } catch (error) {
+    return error as Error
+  }
 }
 
 const SEARCH = /^_?(search|query|find|list|all|count|export|filter)$/i

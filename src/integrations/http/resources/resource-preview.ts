@@ -47,12 +47,14 @@ export interface Previewed {
  */
 export async function previewChange(guard: Guard, previewed: Previewed): Promise<ChangePreview | undefined> {
   const { decision, call, exchange, send } = previewed
-  const change = exchange.upgrade ? undefined : plannedChange(exchange)
-  if (change === undefined || !/^(create|update|upsert|delete)$/.test(decision.effect.action ?? '')) return undefined
   const key = resourceKey(call, exchange.path, exchange.headers['host'])
   const known = resourcesOf(decision.run)?.find(key)
+  // The body is taken apart only where there is something to compare it with.
+  if (exchange.upgrade || known?.base.kind === 'gone') return undefined
+  if (known?.base.kind !== 'planned' && decision.mayRead !== true) return undefined
+  const change = plannedChange(exchange)
+  if (change === undefined || !/^(create|update|upsert|delete)$/.test(decision.effect.action ?? '')) return undefined
   if (known?.base.kind === 'planned') return compare(guard, decision, change, known.base.value, 'synthesized')
-  if (decision.mayRead !== true || known?.base.kind === 'gone') return undefined
   const post = methodOf(exchange) === 'POST'
   // A POST to a collection makes something new.
   if (post && !namesItem(key)) return undefined
