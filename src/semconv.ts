@@ -31,6 +31,8 @@ export const ATTR_FINGERPRINT = 'dry_run.fingerprint'
 export const ATTR_PAYLOAD_DIGEST = 'dry_run.payload.digest'
 export const ATTR_PAYLOAD_SIZE = 'dry_run.payload.size'
 export const ATTR_MAIL_RECIPIENT_COUNT = 'dry_run.mail.recipient.count'
+/** The blocked writes of the run that a read was answered with. */
+export const ATTR_OVERLAY_WRITES = 'dry_run.overlay.writes'
 
 // On entry spans.
 export const ATTR_FLAG_CARRIERS = 'dry_run.flag.carriers'

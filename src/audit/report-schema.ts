@@ -55,6 +55,9 @@ const effect = z.strictObject({
   notes: z.array(text).optional(),
   syntheticIds: z.array(text).optional(),
   syntheticUsed: z.boolean().optional(),
+  attempts: z.int().min(2).optional(),
+  attemptSpanIds: z.array(text).optional(),
+  overlaidBy: z.array(z.strictObject({ summary: text, spanId: text })).optional(),
 })
 
 const decision = z.strictObject({

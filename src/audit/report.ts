@@ -8,12 +8,15 @@ import type {
   FieldChange,
   JournalRecord,
   Outcome,
+  OverlaidBy,
   Payload,
   Preview,
   ProblemKind,
   ProblemRecord,
   RunRecord,
 } from '../journal/record.js'
+import { AttemptFinder } from './attempts.js'
+import { readsBesideOtherProcesses } from './other-process.js'
 import { RunFacts, type Totals, type Verdict, verdictOf } from './run-facts.js'
 
 export const REPORT_SCHEMA = 'drytrace.report/1'
@@ -68,6 +71,12 @@ export interface ReportEffect {
   readonly syntheticIds?: readonly string[]
   /** Absent unless the call uses an id that an earlier simulated result of this run made up. */
   readonly syntheticUsed?: boolean
+  /** How often the client tried this one call; absent for once. The row is the first attempt, and each is a record. */
+  readonly attempts?: number
+  /** Spans of the attempts after the first. */
+  readonly attemptSpanIds?: readonly string[]
+  /** The blocked writes of this run that a read was answered with. */
+  readonly overlaidBy?: readonly OverlaidBy[]
 }
 
 export interface ReportDecision {
@@ -108,8 +117,10 @@ export function buildReport({ runId, records, integrity }: RunMaterial): Report 
   const facts = new RunFacts(runId)
   facts.integrity.push(...integrity)
   for (const { process, service, record } of records) facts.add(process, record, service)
+  const retries = retriesIn(records)
 
-  const ordered = records.toSorted(byTime).map((sourced) => sourced.record)
+  const sorted = records.toSorted(byTime)
+  const ordered = sorted.map((sourced) => sourced.record)
   const effects = ordered.filter((record) => record.type === 'effect')
   const runs = ordered.filter((record) => record.type === 'run')
   return {
@@ -124,9 +135,14 @@ export function buildReport({ runId, records, integrity }: RunMaterial): Report 
       verdict: verdictOf(facts.findings),
     },
     totals: facts.totals,
-    effects: effects.map((record, index) => reportEffect(record, index + 1)),
+    effects: effects
+      .filter((record) => !retries.all.has(record))
+      .map((record, index) => withAttempts(reportEffect(record, index + 1), retries.of.get(record))),
     decisions: ordered.filter((record) => record.type === 'decision').map(reportDecision),
-    problems: problemsOf(ordered, effects, runs, facts),
+    problems: [
+      ...problemsOf(ordered, effects, runs, facts),
+      ...readsBesideOtherProcesses(sorted).map((message) => ({ kind: 'gap' as const, message, spanId: null })),
+    ],
     attestation: attestationOf(runs),
   }
 }
@@ -147,6 +163,43 @@ export function emptyReport(runId: string, startedAt: string, endedAt: string, m
 function byTime(a: SourcedRecord, b: SourcedRecord): number {
   if (a.record.at !== b.record.at) return a.record.at < b.record.at ? -1 : 1
   return a.record.seq - b.record.seq || (a.process < b.process ? -1 : a.process > b.process ? 1 : 0)
+}
+
+interface Retries {
+  /** By the record of the first attempt. */
+  readonly of: ReadonlyMap<EffectRecord, readonly EffectRecord[]>
+  readonly all: ReadonlySet<EffectRecord>
+}
+
+function retriesIn(records: readonly SourcedRecord[]): Retries {
+  const finder = new AttemptFinder()
+  const firsts = new Map<object, EffectRecord>()
+  const of = new Map<EffectRecord, EffectRecord[]>()
+  const all = new Set<EffectRecord>()
+  for (const { process, record } of records) {
+    const attempts = record.type === 'effect' ? finder.add(process, record) : undefined
+    if (record.type !== 'effect' || attempts === undefined) continue
+    const first = firsts.get(attempts)
+    if (first === undefined) {
+      firsts.set(attempts, record)
+      continue
+    }
+    of.set(first, [...(of.get(first) ?? []), record])
+    all.add(record)
+  }
+  return { of, all }
+}
+
+function withAttempts(effect: ReportEffect, retries: readonly EffectRecord[] = []): ReportEffect {
+  if (retries.length === 0) return effect
+  const ids = [...(effect.syntheticIds ?? []), ...retries.flatMap((record) => record.syntheticIds ?? [])]
+  return {
+    ...effect,
+    ...(ids.length === 0 ? {} : { syntheticIds: ids }),
+    ...(retries.some((record) => record.syntheticUsed) ? { syntheticUsed: true } : {}),
+    attempts: retries.length + 1,
+    attemptSpanIds: retries.map(({ spanId }) => spanId),
+  }
 }
 
 function reportEffect(record: EffectRecord, seq: number): ReportEffect {
@@ -177,6 +230,7 @@ function reportEffect(record: EffectRecord, seq: number): ReportEffect {
       ? {}
       : { syntheticIds: record.syntheticIds }),
     ...(record.syntheticUsed ? { syntheticUsed: true } : {}),
+    ...(record.overlaidBy == null ? {} : { overlaidBy: record.overlaidBy }),
   }
 }
 

@@ -1,5 +1,6 @@
 import type { IntegrityProblem } from '../journal/reader.js'
 import type { EffectRecord, JournalRecord } from '../journal/record.js'
+import { AttemptFinder } from './attempts.js'
 
 export type Verdict = 'clean' | 'unblocked' | 'guard_failed' | 'incomplete'
 
@@ -58,6 +59,7 @@ export class RunFacts {
   /** Null while no process has said that the run ended. */
   endedAt: string | null = null
   #entry: { readonly at: string; readonly entry: string } | undefined
+  readonly #attempts = new AttemptFinder()
   #unblocked = false
   #guardFailed = false
 
@@ -109,7 +111,8 @@ export class RunFacts {
         break
       case 'effect':
         this.services.add(record.service)
-        this.#count(record)
+        // One call that its client tries again is one write.
+        if ((this.#attempts.add(process, record)?.count ?? 1) === 1) this.#count(record)
         break
     }
   }

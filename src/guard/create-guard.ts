@@ -96,6 +96,7 @@ export function createGuard(options: GuardOptions): Guard {
       reason: ruling.reason,
       ...(ruling.respond === undefined ? {} : { respond: ruling.respond }),
       ...(ruling.deferred === true ? { deferred: true } : {}),
+      ...((ruling.preview ?? policy.httpPreview) === 'get' ? { mayRead: true } : {}),
     }
     if (ruling.verdict === 'allow' || ruling.deferred === true) return decided
     const broke = spend(run, effect, policy.budget)
@@ -122,6 +123,14 @@ export function createGuard(options: GuardOptions): Guard {
     run: currentRun,
     decide,
     settle,
+    isPlainRead({ system, kind, action, match, request }) {
+      try {
+        const ruling = policy.decide({ system, kind, action, match, request })
+        return ruling.verdict === 'allow' && ruling.kind === 'read' && ruling.deferred !== true
+      } catch {
+        return false
+      }
+    },
     enabled: policy.enabled,
     record: recorder.record,
     fail: recorder.fail,

@@ -1,5 +1,5 @@
 import type { Attributes } from '@opentelemetry/api'
-import type { Action, EffectKind, Fidelity, Payload, Preview } from '../journal/record.js'
+import type { Action, Attempt, EffectKind, Fidelity, OverlaidBy, Payload, Preview } from '../journal/record.js'
 import type { RequestFacts } from '../policy/http/request-facts.js'
 
 /**
@@ -36,4 +36,12 @@ export interface EffectDetail {
   readonly attributes?: Attributes
   /** A short native outcome for people, for example `would fail: 23505 …`. */
   readonly note?: string
+  /** The blocked writes of the run that a read is answered with, beside or instead of what is really there. */
+  readonly overlaidBy?: readonly OverlaidBy[]
+  /** A read that was let pass and then answered by us: nothing was sent. */
+  readonly unsent?: boolean
+  /** A read that drytrace makes by itself: no library has a span for it. */
+  readonly ownRead?: boolean
+  /** What tells a retry from a second call. */
+  readonly attempt?: Attempt
 }

@@ -46,6 +46,8 @@ export interface Decision {
    * everybody else blocks.
    */
   readonly deferred?: boolean
+  /** HTTP: drytrace may read the resource once, to show what the blocked request would change. */
+  readonly mayRead?: boolean
   /** Name and scope words of the library's own instrumentation span were matched to this call. */
   readonly librarySpan?: Span
   /** The OpenTelemetry context of the caller. */
@@ -89,6 +91,8 @@ export interface Guard {
   decide(run: Run, hook: Hook, classify: () => Effect): Decision
   /** Decides a deferred HTTP call again, now that the request is whole. Never throws. */
   settle(decision: Decision, seen: Pick<RequestFacts, 'headers' | 'body'>): Decision
+  /** True for a read that the policy lets pass as one: what drytrace may do by itself. Decides nothing. Never throws. */
+  isPlainRead(effect: Effect): boolean
   /** False for a built-in rule or answer that the policy switches off. */
   enabled(id: string): boolean
   /**

@@ -55,7 +55,7 @@ const simulated = new WeakSet<Span>()
  * looks at it takes it for real, and no collector for an undecided write. It
  * has no `dry_run.hook.name`: counting goes by our own span.
  */
-export function annotateLibrarySpan(span: Span, decision: Decision, outcome: Outcome): void {
+export function annotateLibrarySpan(span: Span, decision: Decision, outcome: Outcome, unsent = false): void {
   span.setAttributes({
     [ATTR_ENABLED]: true,
     [ATTR_RUN_ID]: decision.run.id,
@@ -64,7 +64,7 @@ export function annotateLibrarySpan(span: Span, decision: Decision, outcome: Out
     [ATTR_RULE]: decision.rule,
   })
   // A simulated call got no answer from a peer; what the span claims of one is taken back when it ends.
-  if (outcome !== 'allowed') simulated.add(span)
+  if (outcome !== 'allowed' || unsent) simulated.add(span)
 }
 
 export function isSimulated(span: Span): boolean {

@@ -46,12 +46,19 @@ export function createRecorder({ journal, redactor, service, observer }: Recorde
     if (before !== undefined) return before
     const { run, effect, hook } = decision
     const detail = redactDetail(given, redactor)
-    const used = findSyntheticIds(run, searchable(decision, given)).filter((id) => !given.syntheticIds?.includes(id))
+    // Nobody but us is asked for it.
+    const used =
+      given.unsent === true
+        ? []
+        : findSyntheticIds(run, searchable(decision, given)).filter((id) => !given.syntheticIds?.includes(id))
 
     const parent = otel().trace.getSpan(decision.context)
     // An allowed read is the library's own span, where there is one: a second would only be noise.
+    const plain = given.overlaidBy === undefined && given.ownRead !== true
     const span =
-      outcome === 'allowed' && effect.kind === 'read' ? undefined : startSpan(decision, detail, outcome, used, error)
+      outcome === 'allowed' && effect.kind === 'read' && plain
+        ? undefined
+        : startSpan(decision, detail, outcome, used, error)
     const ids = idsOf(span ?? decision.librarySpan ?? parent, decision)
     recorded.set(decision, ids)
     try {
@@ -77,6 +84,8 @@ export function createRecorder({ journal, redactor, service, observer }: Recorde
         syntheticIds: detail.syntheticIds ?? [],
         syntheticUsed: used.length > 0,
         note: detail.note ?? null,
+        ...(detail.overlaidBy === undefined ? {} : { overlaidBy: detail.overlaidBy }),
+        ...(detail.attempt === undefined ? {} : { attempt: detail.attempt }),
         error:
           error === undefined
             ? null
@@ -99,7 +108,8 @@ export function createRecorder({ journal, redactor, service, observer }: Recorde
       observer?.failure(hook.name)
       throw cause
     }
-    if (decision.librarySpan !== undefined) annotateLibrarySpan(decision.librarySpan, decision, outcome)
+    if (decision.librarySpan !== undefined)
+      annotateLibrarySpan(decision.librarySpan, decision, outcome, given.unsent === true)
     span?.end()
     if (effect.kind !== 'read' || outcome !== 'allowed') observer?.outcome(effect.system, outcome)
     if (outcome === 'failed') observer?.failure(hook.name)
@@ -241,6 +251,7 @@ function attributesOf(
         ? undefined
         : detail.syntheticIds.slice(0, MAX_IDS),
     [semconv.ATTR_SYNTHETIC_USED]: syntheticUsed.length > 0 ? true : undefined,
+    [semconv.ATTR_OVERLAY_WRITES]: detail.overlaidBy?.slice(-MAX_IDS).map(({ summary }) => summary),
   }
 }
 

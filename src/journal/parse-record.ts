@@ -10,7 +10,7 @@ const SHAPES: Readonly<Record<JournalRecord['type'], readonly Field[]>> = {
   effect: shape(
     'runId string, traceId string, spanId string, service string, system string, action string?, effect string, ' +
       'outcome string, target string, summary string, rule string, reason string, preview object?, payload object?, ' +
-      'note string?, error object?',
+      'note string?, error object?, overlaidBy array?, attempt object?',
   ),
   problem: shape('runId string?, kind string, message string, spanId string?'),
   decision: shape('runId string, traceId string, spanId string, kind string, name string'),

@@ -53,6 +53,33 @@ export interface Payload {
   readonly excerpt?: unknown
 }
 
+/** A blocked write whose planned result a read was answered with. */
+export interface OverlaidBy {
+  readonly summary: string
+  /** Of the write's own record. */
+  readonly spanId: string
+}
+
+/**
+ * What tells the retry of a call from a second call that happens to be equal.
+ * Digests only: neither URLs nor keys.
+ */
+export interface Attempt {
+  /** Of method, URL and body. */
+  readonly request: string
+  /** Of the key by which the client itself marks the attempts of one call. */
+  readonly intent?: string
+  /** Which attempt the client says it is, from 0. */
+  readonly number?: number
+  /** The span the call was made in, leaving out what the client library makes for each attempt. */
+  readonly caller: string | null
+  /** Status the caller got; null for none. */
+  readonly answer: number | null
+  /** On the run's own clock, which only counts: when the call was decided, and when it went on record. */
+  readonly began: number
+  readonly recorded: number
+}
+
 export type Outcome = 'blocked' | 'allowed' | 'forwarded' | 'failed' | 'unblocked'
 
 /** `exact`: what the live call would have returned but for synthetic ids; `plausible`: right shape, made-up content; `empty`. */
@@ -126,6 +153,10 @@ export interface EffectRecord extends RecordBase {
   readonly syntheticIds: readonly string[]
   readonly syntheticUsed: boolean
   readonly note: string | null
+  /** Reads only; absent unless the answer shows what the run would have changed. */
+  readonly overlaidBy?: readonly OverlaidBy[]
+  /** Blocked HTTP requests only. */
+  readonly attempt?: Attempt
   readonly error: { readonly code: string | null; readonly message: string } | null
 }
 

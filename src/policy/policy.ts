@@ -26,6 +26,8 @@ export interface Ruling {
   readonly rule: string
   readonly reason: string
   readonly respond?: PolicyRule['respond']
+  /** What a rule says of the extra read before a blocked HTTP request. */
+  readonly preview?: PolicyRule['preview']
 }
 
 export interface Budget {
@@ -48,6 +50,8 @@ export interface Policy {
     readonly statementMilliseconds: number
     readonly idleMilliseconds: number
   }
+  /** Whether the resource of a blocked HTTP request may be read first, where no rule says otherwise. */
+  readonly httpPreview: 'get' | 'none'
   readonly budget: Budget
   readonly redact: readonly string[]
   readonly recordDecisions: boolean
@@ -106,6 +110,7 @@ export function compilePolicy(document: PolicyDocument, origin: { file?: string;
       statementMilliseconds: Math.round((document.postgres?.rollback?.statementSeconds ?? 10) * 1000),
       idleMilliseconds: Math.round((document.postgres?.rollback?.idleSeconds ?? 60) * 1000),
     },
+    httpPreview: document.http?.preview ?? 'none',
     budget: {
       writes: document.budget?.writes ?? DEFAULT_BUDGET.writes,
       repeats: document.budget?.repeats ?? DEFAULT_BUDGET.repeats,
@@ -178,7 +183,14 @@ function undecided(query: PolicyQuery, rule: string, onBlocked: 'simulate' | 'th
 function ruled(query: PolicyQuery, name: string, rule: PolicyRule, onBlocked: 'simulate' | 'throw'): Ruling {
   const kind = rule.effect ?? query.kind
   const action = rule.action === undefined ? {} : { action: rule.action }
-  const base = { kind, ...action, rule: name, onBlocked: rule.onBlocked ?? onBlocked, respond: rule.respond }
+  const base = {
+    kind,
+    ...action,
+    rule: name,
+    onBlocked: rule.onBlocked ?? onBlocked,
+    respond: rule.respond,
+    preview: rule.preview,
+  }
   const stated = rule.owner === undefined ? rule.reason : `${rule.reason ?? 'no reason given'} (owner: ${rule.owner})`
   switch (rule.verdict) {
     case 'allow':

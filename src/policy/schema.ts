@@ -69,6 +69,12 @@ const rule = z
     action: z.enum(ACTIONS).optional().describe('Corrects what the report says the call does.'),
     verdict: z.enum(['allow', 'block', 'forward', 'shadow', 'loopback']).optional(),
     respond: respond.optional(),
+    preview: z
+      .enum(['get', 'none'])
+      .optional()
+      .describe(
+        'HTTP: get lets drytrace read the resource once before a blocked change to it, to show the difference.',
+      ),
     onBlocked: z.enum(['simulate', 'throw']).optional(),
     owner: z.string().min(1).optional(),
     reason: z.string().min(1).optional(),
@@ -90,13 +96,14 @@ const rule = z
       value.effect === undefined &&
       value.action === undefined &&
       value.respond === undefined &&
-      value.onBlocked === undefined
+      value.onBlocked === undefined &&
+      value.preview === undefined
     ) {
-      say('a rule needs one of verdict, effect, respond, onBlocked, action')
+      say('a rule needs one of verdict, effect, respond, onBlocked, action, preview')
     }
     if (
       value.match.host === undefined &&
-      reachesHttp(value.match, value.effect === 'read' || value.verdict === 'allow')
+      reachesHttp(value.match, value.effect === 'read' || value.verdict === 'allow' || value.preview === 'get')
     ) {
       say('host is required for http rules', ['match', 'host'])
     }
@@ -108,6 +115,12 @@ const rule = z
       for (const field of ['owner', 'reason', 'expires'] as const) {
         if (value[field] === undefined) say(`allow on a write needs owner, reason and expires: add ${field}`, [field])
       }
+    }
+    if (value.preview !== undefined && value.match.system !== undefined && value.match.system !== 'http') {
+      say('preview is for HTTP rules; PostgreSQL has postgres.preview', ['preview'])
+    }
+    if (value.preview === 'get' && (value.verdict === 'allow' || value.effect === 'read')) {
+      say('preview: get is for what is blocked', ['preview'])
     }
     // Nowhere else is there a handler to run, and the report would say "forwarded" of a call that was only blocked.
     if (value.verdict === 'loopback' && value.match.system !== 'pg-boss') {
@@ -166,6 +179,10 @@ export const policySchema = z.strictObject({
       error: 'these limits are for preview: rollback',
     })
     .optional(),
+  http: z
+    .strictObject({ preview: z.enum(['get', 'none']).optional() })
+    .optional()
+    .describe('preview: get reads a resource once before a blocked change to it; a rule may say otherwise.'),
   onBlocked: z.enum(['simulate', 'throw']).optional(),
   budget: z
     .strictObject({

@@ -67,7 +67,8 @@ export function readCounts(report: Report): { readonly total: number; readonly b
   for (const effect of report.effects) {
     if (effect.effect !== 'read' || effect.outcome !== 'allowed') continue
     total += 1
-    const name = safe(`${effect.system} ${effect.target}`)
+    const overlaid = effect.overlaidBy === undefined ? '' : ' (overlaid)'
+    const name = safe(`${effect.system} ${effect.target}${overlaid}`)
     counts.set(name, (counts.get(name) ?? 0) + 1)
   }
   const byTarget = [...counts].sort((a, b) => b[1] - a[1]).map(([name, times]) => `${times} ${name}`)

@@ -72,7 +72,15 @@ export function isShown(effect: ReportEffect): boolean {
 
 /** Equal for effects that differ only in when and where they happened, and in the ids made up for them. */
 export function identityOf(effect: ReportEffect): string {
-  const { seq: _seq, at: _at, spanId: _span, traceId: _trace, syntheticIds: _ids, ...rest } = effect
+  const {
+    seq: _seq,
+    at: _at,
+    spanId: _span,
+    traceId: _trace,
+    syntheticIds: _ids,
+    attemptSpanIds: _spans,
+    ...rest
+  } = effect
   return JSON.stringify(rest)
 }
 
@@ -83,6 +91,7 @@ export function effectView(effect: ReportEffect, number: number, report: Report)
   if (only !== undefined && only.target === effect.target && only.key !== null) tags.push(safe(only.key))
   const rows = rowCount(effect.preview)
   if (rows !== undefined && effect.preview.rows !== 1) tags.push(rows)
+  if (effect.attempts !== undefined) tags.push(`${effect.attempts} attempts`)
   if (report.run.service.length > 1) tags.push(`(${safe(effect.service)})`)
   const { action, object } = actionAndObject(effect)
   return {

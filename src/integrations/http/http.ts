@@ -10,6 +10,7 @@ import { heldHeaders, relay } from './held-request.js'
 import { classifyHttp, type HttpCall, suspicion } from './http-effect.js'
 import { tapRequest } from './model-call.js'
 import { decisionOn, recheckHead } from './recheck.js'
+import { plannedRead, tellUnanswered } from './resources/overlaid-read.js'
 import { answerBlocked, isRefusedByPolicy, refusal, type SendHeld, unrecorded } from './responder.js'
 import { SimulatedSocket, SimulatedTlsSocket } from './simulated-socket.js'
 import { isTelemetryExport } from './telemetry-export.js'
@@ -49,12 +50,18 @@ function armHttp(guard: Guard): void {
     if (call.method === 'CONNECT' && guard.permitted()) return proceed()
     const decision = guard.decide(run, HOOK, () => classifyHttp(call))
     decided.set(request, decision)
-    if (decision.verdict === 'allow')
-      return allow(guard, decision, request, call, proceed, () => callOf(request, options))
+    if (decision.verdict === 'allow') {
+      let overlaid: boolean
+      try {
+        overlaid = plannedRead(guard, decision, call) !== undefined
+      } catch (error) {
+        return request.onSocket(null, error as Error)
+      }
+      if (!overlaid) return allow(guard, decision, request, call, proceed, () => callOf(request, options))
+    }
     if (call.method === 'CONNECT' || (decision.error !== undefined && !isRefusedByPolicy(decision)))
       return request.onSocket(null, refusal(guard, decision))
-    const send = decision.deferred === true ? holdOn(request, options, call) : undefined
-    simulate(guard, decision, request, call, options, send)
+    simulate(guard, decision, request, call, options, holdOn(request, options, call))
   }
 
   // Before ours and nobody else's: a held request is sent once, and its caller's instrumentation has its span already.
@@ -71,7 +78,7 @@ function armHttp(guard: Guard): void {
           () => http.globalAgent as never,
           (request, _options, proceed) => {
             decided.set(request, decision)
-            allow(guard, decision, request, call, proceed)
+            allow(guard, decision, request, { ...call, method }, proceed)
           },
         )
         return relay(Reflect.construct(ClientRequest, args) as ClientRequest, exchange, signal)
@@ -127,9 +134,14 @@ function simulate(
   request: RequestInternals,
   call: HttpCall,
   options: AgentOptions,
-  send: SendHeld | undefined,
+  send: SendHeld,
 ): void {
-  const { respond, closed } = answerBlocked(guard, (exchange) => decisionOn(guard, decision, call, exchange), send)
+  const { respond, closed } = answerBlocked(
+    guard,
+    call,
+    (exchange) => decisionOn(guard, decision, call, exchange),
+    send,
+  )
   const endpoint = { host: call.host, ...(options.servername ? { servername: options.servername } : {}) }
   const socket = call.protocol === 'https:' ? new SimulatedTlsSocket(endpoint, respond) : new SimulatedSocket(respond)
   socket.once('close', closed)
@@ -205,7 +217,10 @@ function failUnseen(guard: Guard, decided: WeakMap<object, Decision | 'exempt'>)
     const decision = guard.decide(run, HOOK, () => classifyHttp(call))
     decided.set(request, decision)
     // What a subscriber throws would end the process, and the request would go out all the same.
-    const error = decision.verdict === 'allow' ? unrecorded(guard, decision) : refusal(guard, decision)
+    const error =
+      decision.verdict === 'allow'
+        ? (unrecorded(guard, decision) ?? tellUnanswered(guard, decision, call))
+        : refusal(guard, decision)
     if (error !== undefined) request.destroy(error)
     else recheckHead(guard, decision, request, () => callOf(request, {}))
   })

@@ -1,10 +1,15 @@
-import { DryTraceError } from '../../errors.js'
+import { DryTraceError, messageOf } from '../../errors.js'
 import type { EffectDetail } from '../../guard/effect.js'
 import type { Decision, Guard } from '../../guard/guard.js'
 import { MAX_BODY, readBody } from '../../policy/http/request-facts.js'
 import { ATTR_MAIL_RECIPIENT_COUNT, HEADER_FLAG } from '../../semconv.js'
+import { attemptOf, tick } from './attempt.js'
 import { type CapturedBody, payloadOf } from './body-capture.js'
-import { recipientsOf, simulateHttp } from './simulate.js'
+import type { HttpCall } from './http-effect.js'
+import { answerRead, plannedRead } from './resources/overlaid-read.js'
+import { type ChangePreview, type Previewed, previewChange } from './resources/resource-preview.js'
+import { rememberWrite } from './resources/run-resources.js'
+import { recipientsOf, type Simulation, simulateHttp } from './simulate.js'
 import type { Exchange, Responder, SimulatedResponse } from './wire-peer.js'
 
 /** Sends a held request after all, and streams its answer. The effect is already on record. */
@@ -21,16 +26,23 @@ export interface BlockedRequest {
  * as soon as the request is whole, and only then does the caller get its
  * answer. A deferred one is decided then, and sent if the ruling lets it pass.
  *
+ * A read of what the run would have changed is held too, and answered with that.
+ *
+ * @param call the request as it was decided on
  * @param current the decision at the time of the answer: undici's span is known only after the dispatch, and what
  *   `node:http` was told may have changed since
  * @param send absent where a held request cannot be sent; it is blocked then
  */
 export function answerBlocked(
   guard: Guard,
+  call: HttpCall,
   current: (exchange?: Exchange) => Decision,
   send?: SendHeld,
 ): BlockedRequest {
   let settled: Decision | undefined
+  let whole: Exchange | undefined
+  let answered = false
+  const began = tick(current().run)
   const abort = new AbortController()
   return {
     async respond(exchange) {
@@ -39,22 +51,31 @@ export function answerBlocked(
       const ruled = held.deferred === true ? guard.settle(held, { headers, body: bodyOf(body) }) : held
       const decision = send === undefined && ruled.verdict === 'allow' ? unsendable(ruled) : ruled
       settled = decision
+      whole = exchange
       if (decision.verdict === 'allow' && send !== undefined) {
+        const { signal } = abort
+        const resource = plannedRead(guard, decision, { ...call, path: exchange.path, headers })
+        if (resource !== undefined) return await answerRead(guard, { decision, exchange, resource, send, signal })
         guard.record(decision, { note: 'held until its body was whole, then sent' })
-        return await send(decision, exchange, abort.signal)
+        return await send(decision, exchange, signal)
       }
       if (decision.error !== undefined && !isRefusedByPolicy(decision)) {
         guard.record(decision)
         throw decision.error
       }
-      return block(guard, decision, exchange)
+      const response = await block(guard, { decision, call, exchange, send, signal: abort.signal }, began)
+      answered = true
+      return response
     },
     closed() {
       abort.abort()
+      if (answered) return
       const decision = settled ?? current()
       try {
         // A second record of one decision is the first.
-        guard.record(decision, { note: 'the caller gave up before the request was whole' })
+        const note = `the caller gave up before ${whole === undefined ? 'the request was whole' : 'it was answered'}`
+        const known = whole === undefined || decision.verdict === 'allow' ? {} : given(decision, whole, began)
+        guard.record(decision, { ...known, note })
       } catch (error) {
         guard.fail(decision, error)
       }
@@ -87,23 +108,55 @@ export function isRefusedByPolicy({ verdict, error }: Decision): boolean {
   return verdict === 'block' && error instanceof DryTraceError && error.code === 'DRY_BLOCKED'
 }
 
-function block(guard: Guard, decision: Decision, exchange: Exchange): SimulatedResponse {
+async function block(guard: Guard, previewed: Previewed, began: number): Promise<SimulatedResponse> {
+  const { decision, call, exchange } = previewed
   const syntheticIds: string[] = []
   const refused = isRefusedByPolicy(decision)
+  const planned = await previewOrNote(guard, previewed)
   const { response, fidelity } = refused
     ? { response: refusalOf(decision), fidelity: undefined }
-    : simulateHttp(guard, decision, exchange, syntheticIds)
-  guard.record(decision, {
-    preview: { method: 'synthesized', rows: exchange.upgrade ? 0 : 1, diff: [] },
+    : withPlanned(simulateHttp(guard, decision, exchange, syntheticIds), exchange, planned)
+  const recorded = guard.record(decision, {
+    preview: planned?.preview ?? { method: 'synthesized', rows: exchange.upgrade ? 0 : 1, diff: [] },
     ...sent(decision, exchange),
     ...(fidelity === undefined ? {} : { fidelity }),
     syntheticIds,
+    attempt: attemptOf(decision, exchange, response.status, began),
   })
+  if (refused) return response
+  const { run, effect } = decision
+  try {
+    const write = { call, exchange, answer: response, ids: syntheticIds, summary: effect.summary }
+    rememberWrite(guard, run, write, recorded)
+  } catch (error) {
+    throw guard.fail(decision, error)
+  }
   return response
+}
+
+/** Where nobody knows a better answer: what a PUT or PATCH leaves is what most services answer it with. */
+function withPlanned(simulation: Simulation, { method }: Exchange, planned: ChangePreview | undefined): Simulation {
+  const { response, fidelity } = simulation
+  if (fidelity !== 'empty' || planned?.after === undefined || !/^(PUT|PATCH)$/i.test(method)) return simulation
+  return { response: { ...response, body: JSON.stringify(planned.after) }, fidelity: 'plausible' }
+}
+
+/** Without it the blocked request still goes on record, with what went wrong. */
+async function previewOrNote(guard: Guard, previewed: Previewed): Promise<ChangePreview | undefined> {
+  try {
+    return await previewChange(guard, previewed)
+  } catch (error) {
+    if (error instanceof DryTraceError) throw error
+    return { preview: { method: 'synthesized', rows: 1, diff: [], notes: [`no diff: ${messageOf(error)}`] } }
+  }
 }
 
 function unsendable(decision: Decision): Decision {
   return { ...decision, verdict: 'block', reason: `${decision.reason}; but this client cannot hold a request` }
+}
+
+function given(decision: Decision, exchange: Exchange, began: number): EffectDetail {
+  return { ...sent(decision, exchange), attempt: attemptOf(decision, exchange, null, began) }
 }
 
 /** The payload, and whom it would have reached. */

@@ -10,7 +10,7 @@ import type { Exchange, SimulatedResponse } from './wire-peer.js'
 /** Told apart from every real answer; SDKs ignore it. */
 const MARK = { [HEADER_FLAG]: 'blocked' }
 
-interface Simulation {
+export interface Simulation {
   readonly response: SimulatedResponse
   readonly fidelity: 'plausible' | 'empty'
 }

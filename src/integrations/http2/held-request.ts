@@ -26,7 +26,9 @@ export function sendHeld(
       })
       carryFlag(bag, decision.run, guard.forwards(call.host))
       const body = heldBody(exchange)
-      const stream = Reflect.apply(request as (...args: unknown[]) => ClientHttp2Stream, session, [headers, { signal }])
+      // Without it Node ends the request of a GET at once, and of a POST never.
+      const options = { signal, endStream: body.length === 0 }
+      const stream = Reflect.apply(request as (...args: unknown[]) => ClientHttp2Stream, session, [headers, options])
       tapStream(guard, decision, stream, call)
       stream.on('error', reject)
       stream.once('close', () => reject(new Error('the stream was closed before it was answered')))
@@ -36,6 +38,6 @@ export function sendHeld(
         )
         resolve({ status: answer[':status'] ?? 502, headers: relayedHeaders(pairs), body: stream })
       })
-      stream.end(body)
+      if (body.length > 0) stream.end(body)
     })
 }

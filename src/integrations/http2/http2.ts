@@ -6,11 +6,12 @@ import type { Guard, Hook } from '../../guard/guard.js'
 import { carriesRequests } from '../../guard/open-connections.js'
 import { shared } from '../../run/store.js'
 import { classifyHttp, type HttpCall, suspicion } from '../http/http-effect.js'
+import { plannedRead } from '../http/resources/overlaid-read.js'
 import { answerBlocked, isRefusedByPolicy, refusal } from '../http/responder.js'
 import { isTelemetryExport } from '../http/telemetry-export.js'
 import type { Integration } from '../integration.js'
 import { sendHeld } from './held-request.js'
-import { callOf, copyHeaders, ownValue, type RequestHeaders } from './http2-call.js'
+import { callOf, copyHeaders, headerOf, ownValue, type RequestHeaders } from './http2-call.js'
 import { tapStream } from './model-call.js'
 import { pairedDuplexes } from './paired-duplex.js'
 import { connectInRun } from './session.js'
@@ -122,7 +123,14 @@ function patchRequest(
     if (connect && guard.permitted()) return Reflect.apply(original, this, args)
     const decision = guard.decide(run, HOOK, () => classifyHttp(call))
     const refuse = (error: Error) => simulateRequest(originals, this, args, { error })
-    if (decision.verdict === 'allow') {
+    const site = { ...call, headers: withHost(call, args[0] as RequestHeaders) }
+    let overlaid = false
+    try {
+      overlaid = decision.verdict === 'allow' && plannedRead(guard, decision, site) !== undefined
+    } catch (error) {
+      return refuse(error as Error)
+    }
+    if (decision.verdict === 'allow' && !overlaid) {
       const note = decision.rule === 'default.read' ? suspicion(call, guard) : undefined
       try {
         guard.record(decision, note === undefined ? {} : { note })
@@ -138,16 +146,22 @@ function patchRequest(
     if (connect || (decision.error !== undefined && !isRefusedByPolicy(decision))) {
       return refuse(refusal(guard, decision))
     }
-    const send = decision.deferred === true ? sendHeld(guard, original, this, call) : undefined
+    const send = sendHeld(guard, original, this, call)
     return simulateRequest(
       originals,
       this,
       args,
-      answerBlocked(guard, () => decision, send),
+      answerBlocked(guard, call, () => decision, send),
     )
   }
   Object.defineProperties(request, Object.getOwnPropertyDescriptors(original))
   prototype.request = request
+}
+
+/** By which name the site is asked, as it stands in the request once that is whole. */
+function withHost({ headers }: HttpCall, given: RequestHeaders): Record<string, string> {
+  const host = headerOf(given, ':authority')
+  return { ...headers, ...(host === undefined ? {} : { host }) }
 }
 
 function stackOf(): string {

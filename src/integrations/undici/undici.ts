@@ -6,6 +6,7 @@ import { annotateLibrarySpan, expectLibrarySpan } from '../../guard/library-span
 import { shared } from '../../run/store.js'
 import { heldBody, heldHeaders } from '../http/held-request.js'
 import { classifyHttp, type HttpCall, suspicion } from '../http/http-effect.js'
+import { plannedRead, tellUnanswered } from '../http/resources/overlaid-read.js'
 import { answerBlocked, isRefusedByPolicy, refusal, type SendHeld, unrecorded } from '../http/responder.js'
 import { SimulatedSocket, SimulatedTlsSocket } from '../http/simulated-socket.js'
 import { isTelemetryExport } from '../http/telemetry-export.js'
@@ -154,7 +155,8 @@ function decideDispatch(dispatch: Dispatch): boolean {
   if (call.method === 'CONNECT' && guard.permitted()) return proceed(options)
   const decision = guard.decide(run, hook, () => classifyHttp(call))
   try {
-    if (decision.verdict === 'allow') return allow(dispatch, decision, call)
+    const overlaid = decision.verdict === 'allow' && plannedRead(guard, decision, call) !== undefined
+    if (decision.verdict === 'allow' && !overlaid) return allow(dispatch, decision, call)
     if (call.method === 'CONNECT' || (decision.error !== undefined && !isRefusedByPolicy(decision)))
       throw refusal(guard, decision)
     return simulate(dispatch, decision, call)
@@ -183,11 +185,7 @@ function simulate(dispatch: Dispatch, decision: Decision, call: HttpCall): boole
   const { guard, Agent, options, handler } = dispatch
   const secure = call.protocol === 'https:'
   let mine = decision
-  const { respond, closed } = answerBlocked(
-    guard,
-    () => mine,
-    decision.deferred === true ? holdOn(dispatch, call) : undefined,
-  )
+  const { respond, closed } = answerBlocked(guard, call, () => mine, holdOn(dispatch, call))
   const agent = new Agent({
     pipelining: 1,
     connect(_: unknown, callback: (error: Error | null, socket: unknown) => void) {
@@ -217,10 +215,19 @@ function holdOn(dispatch: Dispatch, call: HttpCall): SendHeld {
   return (decision, exchange, signal) => {
     const { handler, answer } = collectAnswer(like, signal)
     const headers = Object.entries(heldHeaders(exchange)).flat()
-    const held = { ...options, headers, body: exchange.body.size === 0 ? null : heldBody(exchange) }
+    const { method, path, body } = exchange
+    // The path has the query in it by now.
+    const held = {
+      ...options,
+      method,
+      path,
+      query: undefined,
+      headers,
+      body: body.size === 0 ? null : heldBody(exchange),
+    }
     inside += 1
     try {
-      caller(() => allow({ ...dispatch, options: held, handler }, decision, call))
+      caller(() => allow({ ...dispatch, options: held, handler }, decision, { ...call, method }))
     } finally {
       inside -= 1
     }
@@ -240,7 +247,10 @@ function failUnseen(guard: Guard): void {
     if (call === undefined || isTelemetryExport(call)) return
     const decision = guard.decide(run, { name: 'undici', version: null }, () => classifyHttp(call))
     // What a subscriber throws would end the process, and the request would go out all the same.
-    const error = decision.verdict === 'allow' ? unrecorded(guard, decision) : refusal(guard, decision)
+    const error =
+      decision.verdict === 'allow'
+        ? (unrecorded(guard, decision) ?? tellUnanswered(guard, decision, call))
+        : refusal(guard, decision)
     if (error !== undefined) failRequest(request, error)
   })
 }
@@ -268,7 +278,7 @@ function isValid(options: unknown, handler: unknown): boolean {
 
 function callOf(dispatcher: Dispatcher, options: DispatchOptions): HttpCall | undefined {
   const origin = options.origin ?? ownOrigin(dispatcher)
-  return origin === undefined ? undefined : parseCall(String(origin), options)
+  return origin === undefined ? undefined : parseCall(String(origin), { ...options, path: wholePath(options) })
 }
 
 function parseCall(
@@ -288,6 +298,15 @@ function parseCall(
     headers: headersOf(headers),
     headersFinal: true,
   }
+}
+
+/** The `query` option is put behind the path when the request is written. */
+function wholePath({ path = '/', query }: DispatchOptions): string {
+  if (typeof query !== 'object' || query === null || /[?#]/.test(path)) return path
+  const pairs = Object.entries(query).flatMap(([name, value]) =>
+    [value].flat().map((each): [string, string] => [name, String(each ?? '')]),
+  )
+  return pairs.length === 0 ? path : `${path}?${new URLSearchParams(pairs)}`
 }
 
 /** A Client or Pool is bound to one origin, kept under a symbol that each copy makes anew. */
