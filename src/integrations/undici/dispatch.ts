@@ -9,6 +9,7 @@ export interface DispatchOptions {
   origin?: unknown
   method?: string
   path?: string
+  query?: unknown
   upgrade?: unknown
   headers?: unknown
   body?: unknown

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { subscribe } from 'node:diagnostics_channel'
+import { stringify } from 'node:querystring'
 import { carryFlag, withoutInjection } from '../../carriers/outgoing.js'
 import type { Decision, Guard, Hook } from '../../guard/guard.js'
 import { annotateLibrarySpan, expectLibrarySpan } from '../../guard/library-span.js'
@@ -127,7 +128,7 @@ let inside = 0
 function dryDispatch(dispatch: Dispatch): boolean {
   inside += 1
   try {
-    return decideDispatch(dispatch)
+    return decideDispatch({ ...dispatch, options: withQueryInPath(dispatch.options) })
   } finally {
     inside -= 1
   }
@@ -243,6 +244,19 @@ function failUnseen(guard: Guard): void {
     const error = decision.verdict === 'allow' ? unrecorded(guard, decision) : refusal(guard, decision)
     if (error !== undefined) failRequest(request, error)
   })
+}
+
+/**
+ * `query` joins the path only when undici makes its request, past us: rules
+ * look at it, and a request that is sent later has one path.
+ */
+function withQueryInPath(options: DispatchOptions): DispatchOptions {
+  const { path = '/', query } = options ?? {}
+  // The rest is refused by undici itself.
+  if (typeof query !== 'object' || query === null || typeof path !== 'string' || /[?#]/.test(path)) return options
+  const search = stringify(query as Record<string, string>)
+  const copy: DispatchOptions = Object.assign(Object.create(Object.getPrototypeOf(options)), options)
+  return Object.assign(copy, { path: search === '' ? path : `${path}?${search}`, query: undefined })
 }
 
 /** Never on the caller's own object: it may be used again, for another call. */
