@@ -1,5 +1,6 @@
 import type { Context, Span } from '@opentelemetry/api'
 import type { RequestFacts } from '../policy/http/request-facts.js'
+import type { Respond } from '../policy/http/respond.js'
 import type { Run } from '../run/run.js'
 import type { Entry } from '../run/store.js'
 import type { Effect, EffectDetail } from './effect.js'
@@ -8,14 +9,6 @@ import type { Effect, EffectDetail } from './effect.js'
 export interface Hook {
   readonly name: string
   readonly version: string | null
-}
-
-/** How a blocked call is answered when a policy rule says so. */
-export interface Respond {
-  readonly status?: number
-  readonly headers?: Readonly<Record<string, string>>
-  readonly json?: unknown
-  readonly text?: string
 }
 
 /**
@@ -101,7 +94,7 @@ export interface Guard {
    * Records the effect with outcome `failed` after an error in our own code
    * and returns the error the caller must get. Never throws.
    */
-  fail(decision: Decision, error: unknown): Error
+  fail(decision: Decision, error: unknown, detail?: EffectDetail): Error
   /** decide, preview, record, then simulate or proceed: the whole sequence for promise-shaped calls. */
   intercept<T>(run: Run, call: Interception<T>): Promise<T>
   /** Notes something the report must say, outside of an effect. */

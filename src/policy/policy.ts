@@ -1,6 +1,7 @@
 import type { Action, EffectKind } from '../journal/record.js'
 import { type Match, type RequestTest, requestTests } from './http/predicates.js'
 import type { RequestFacts } from './http/request-facts.js'
+import type { Respond } from './http/respond.js'
 import { builtinRules } from './packs/index.js'
 import { compilePattern } from './pattern.js'
 import type { PolicyDocument, PolicyRule } from './schema.js'
@@ -25,7 +26,7 @@ export interface Ruling {
   readonly onBlocked: 'simulate' | 'throw'
   readonly rule: string
   readonly reason: string
-  readonly respond?: PolicyRule['respond']
+  readonly respond?: Respond
 }
 
 export interface Budget {
@@ -37,7 +38,7 @@ export interface Budget {
 export interface Policy {
   /** The file it came from; undefined for the default policy. */
   readonly file: string | undefined
-  /** SHA-256 (hex) of the file's text; of the empty string for the default policy. */
+  /** SHA-256 (hex) of the file's text, with that of the files its answers come from; of the empty string for the default policy. */
   readonly hash: string
   /** How many rules the file has; the built-in ones are not counted. */
   readonly rules: number
@@ -56,6 +57,7 @@ export interface Policy {
 interface CompiledRule {
   readonly name: string
   readonly rule: PolicyRule
+  readonly respond: Respond | undefined
   matches(query: PolicyQuery): Match
 }
 
@@ -64,9 +66,14 @@ const SEPARATOR: Readonly<Record<string, string>> = { host: '.', path: '/', rela
 
 const DEFAULT_BUDGET: Budget = { writes: 10_000, repeats: 1_000, milliseconds: 60 * 60 * 1000 }
 
-export function compilePolicy(document: PolicyDocument, origin: { file?: string; hash: string }): Policy {
+/** @param answers what rules answer with that takes more than the document, by rule name */
+export function compilePolicy(
+  document: PolicyDocument,
+  origin: { file?: string; hash: string },
+  answers: ReadonlyMap<string, Respond> = new Map(),
+): Policy {
   const disabled = new Set(document.disable ?? [])
-  const own = (document.rules ?? []).map((rule) => compileRule(rule, rule.name))
+  const own = (document.rules ?? []).map((rule) => compileRule(rule, rule.name, answers.get(rule.name)))
   const builtin = builtinRules
     .filter((rule) => !disabled.has(rule.name))
     .map((rule) => compileRule(rule, `builtin.${rule.name}`))
@@ -95,7 +102,7 @@ export function compilePolicy(document: PolicyDocument, origin: { file?: string;
     decide(query, now = Date.now()) {
       let expired = ''
       let unsure: string | undefined
-      for (const { name, rule, matches } of rules) {
+      for (const { name, rule, respond, matches } of rules) {
         const matched = matches(query)
         if (matched === false) continue
         if (rule.expires !== undefined && now > endOfDay(rule.expires)) {
@@ -108,7 +115,10 @@ export function compilePolicy(document: PolicyDocument, origin: { file?: string;
           if (!passes(rule)) unsure ??= name
           continue
         }
-        return certain(ruled(query, name, rule, onBlocked), unsure)
+        return certain(
+          { ...ruled(query, name, rule, onBlocked), ...(respond === undefined ? {} : { respond }) },
+          unsure,
+        )
       }
       return certain(byDefault(query, onBlocked, expired), unsure)
 
@@ -154,7 +164,7 @@ function undecided(query: PolicyQuery, rule: string, onBlocked: 'simulate' | 'th
 function ruled(query: PolicyQuery, name: string, rule: PolicyRule, onBlocked: 'simulate' | 'throw'): Ruling {
   const kind = rule.effect ?? query.kind
   const action = rule.action === undefined ? {} : { action: rule.action }
-  const base = { kind, ...action, rule: name, onBlocked: rule.onBlocked ?? onBlocked, respond: rule.respond }
+  const base = { kind, ...action, rule: name, onBlocked: rule.onBlocked ?? onBlocked }
   const stated = rule.owner === undefined ? rule.reason : `${rule.reason ?? 'no reason given'} (owner: ${rule.owner})`
   switch (rule.verdict) {
     case 'allow':
@@ -172,7 +182,7 @@ function ruled(query: PolicyQuery, name: string, rule: PolicyRule, onBlocked: 's
   }
 }
 
-function compileRule(rule: PolicyRule, name: string): CompiledRule {
+function compileRule(rule: PolicyRule, name: string, answer?: Respond): CompiledRule {
   const { system, action, header, query: parameters, body, graphql, jsonrpc, aws, ...fields } = rule.match
   const inside = requestTests({ header, query: parameters, body, graphql, jsonrpc, aws }, passes(rule))
   const tests = Object.entries(fields).flatMap(([field, pattern]) => {
@@ -185,6 +195,7 @@ function compileRule(rule: PolicyRule, name: string): CompiledRule {
   return {
     name,
     rule,
+    respond: answer ?? rule.respond,
     matches: (query) =>
       (systemMatches === undefined || systemMatches(query.system)) &&
       (actionMatches === undefined || (query.action !== undefined && actionMatches(query.action))) &&

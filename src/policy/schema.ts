@@ -1,5 +1,7 @@
 import { z } from 'zod'
 import type { Action } from '../journal/record.js'
+import { headerProblem } from './http/respond.js'
+import { unknownPlaceholders } from './http/template.js'
 import { compilePattern } from './pattern.js'
 
 const NAME = z.string().regex(/^[a-z0-9][a-z0-9._-]*$/i, 'letters, digits, dot, dash and underscore only')
@@ -54,12 +56,51 @@ const match = z
   })
   .refine((value) => Object.keys(value).length > 0, 'match needs at least one field')
 
-const respond = z.strictObject({
-  status: z.int().min(100).max(599).optional(),
-  headers: z.record(z.string(), z.string()).optional(),
-  json: z.unknown().optional(),
-  text: z.string().optional(),
-})
+/** Where the body of an answer comes from; one of them. */
+const BODIES = ['json', 'text', 'file', 'openapi'] as const
+
+const respond = z
+  .strictObject({
+    status: z.int().min(200).max(599).optional(),
+    headers: z.record(z.string(), z.string()).optional(),
+    json: z.unknown().optional().describe('Templates in strings: {{syntheticId}}, {{now}}, {{request.<field>}}.'),
+    text: z.string().optional().describe('Templates as in json.'),
+    file: z.string().min(1).optional().describe('Path of the body, relative to the policy file. No templates.'),
+    openapi: z
+      .string()
+      .min(1)
+      .optional()
+      .describe('Path of an OpenAPI 3.0 or 3.1 document, relative to the policy file.'),
+  })
+  .superRefine((value, issue) => {
+    const say = (message: string, path: PropertyKey[]) => issue.addIssue({ code: 'custom', message, path })
+    const [one, other] = BODIES.filter((body) => value[body] !== undefined)
+    if (other !== undefined) say(`${one} and ${other} exclude each other`, [other])
+    for (const field of value.openapi === undefined ? [] : (['status', 'headers'] as const)) {
+      if (value[field] !== undefined) say(`openapi brings the ${field} of its own; remove this one`, [field])
+    }
+    for (const [name, text] of Object.entries(value.headers ?? {})) {
+      const problem = headerProblem(name, text)
+      if (problem !== undefined) say(problem, ['headers', name])
+    }
+    for (const { path, text } of stringsIn({ json: value.json, text: value.text, headers: value.headers })) {
+      for (const name of unknownPlaceholders(text)) {
+        say(
+          `unknown template {{${name}}}: there are syntheticId, syntheticId.uuid, syntheticId.integer, now and request.<field>`,
+          path,
+        )
+      }
+    }
+  })
+
+/** Every string of a JSON value, with its place. */
+function stringsIn(value: unknown, path: PropertyKey[] = []): { path: PropertyKey[]; text: string }[] {
+  if (typeof value === 'string') return [{ path, text: value }]
+  if (typeof value !== 'object' || value === null) return []
+  return Object.entries(value).flatMap(([key, item]) =>
+    stringsIn(item, [...path, Array.isArray(value) ? Number(key) : key]),
+  )
+}
 
 const rule = z
   .strictObject({
@@ -115,8 +156,9 @@ const rule = z
     }
     if (value.verdict === 'allow' && value.respond !== undefined)
       say('allow and respond exclude each other', ['respond'])
-    if (value.respond?.json !== undefined && value.respond.text !== undefined) {
-      say('json and text exclude each other', ['respond', 'text'])
+    const source = value.respond?.file !== undefined ? 'file' : value.respond?.openapi !== undefined ? 'openapi' : ''
+    if (source !== '' && value.match.system !== undefined && value.match.system !== 'http') {
+      say(`${source} answers HTTP requests: system must be http`, ['respond', source])
     }
   })
 

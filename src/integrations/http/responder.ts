@@ -4,7 +4,8 @@ import type { Decision, Guard } from '../../guard/guard.js'
 import { MAX_BODY, readBody } from '../../policy/http/request-facts.js'
 import { ATTR_MAIL_RECIPIENT_COUNT, HEADER_FLAG } from '../../semconv.js'
 import { type CapturedBody, payloadOf } from './body-capture.js'
-import { recipientsOf, simulateHttp } from './simulate.js'
+import { isResponding } from './rule-answer.js'
+import { recipientsOf, type Simulation, simulateHttp } from './simulate.js'
 import type { Exchange, Responder, SimulatedResponse } from './wire-peer.js'
 
 /** Sends a held request after all, and streams its answer. The effect is already on record. */
@@ -27,6 +28,8 @@ export interface BlockedRequest {
 export function answerBlocked(guard: Guard, current: () => Decision, send?: SendHeld): BlockedRequest {
   let settled: Decision | undefined
   const abort = new AbortController()
+  // Asked here, in the caller's context: the socket answers in whoever's.
+  const nested = isResponding()
   return {
     async respond(exchange) {
       const held = current()
@@ -42,7 +45,7 @@ export function answerBlocked(guard: Guard, current: () => Decision, send?: Send
         guard.record(decision)
         throw decision.error
       }
-      return block(guard, decision, exchange)
+      return await block(guard, decision, exchange, nested)
     },
     closed() {
       abort.abort()
@@ -82,18 +85,31 @@ export function isRefusedByPolicy({ verdict, error }: Decision): boolean {
   return verdict === 'block' && error instanceof DryTraceError && error.code === 'DRY_BLOCKED'
 }
 
-function block(guard: Guard, decision: Decision, exchange: Exchange): SimulatedResponse {
+async function block(
+  guard: Guard,
+  decision: Decision,
+  exchange: Exchange,
+  nested: boolean,
+): Promise<SimulatedResponse> {
   const syntheticIds: string[] = []
-  const refused = isRefusedByPolicy(decision)
-  const { response, fidelity } = refused
-    ? { response: refusalOf(decision), fidelity: undefined }
-    : simulateHttp(guard, decision, exchange, syntheticIds)
-  guard.record(decision, {
-    preview: { method: 'synthesized', rows: exchange.upgrade ? 0 : 1, diff: [] },
+  const detail = {
+    preview: { method: 'synthesized' as const, rows: exchange.upgrade ? 0 : 1, diff: [] },
     ...sent(decision, exchange),
-    ...(fidelity === undefined ? {} : { fidelity }),
-    syntheticIds,
-  })
+  }
+  if (isRefusedByPolicy(decision)) {
+    guard.record(decision, detail)
+    return finalAnswer(decision, decision.error as DryTraceError)
+  }
+  let simulation: Simulation
+  try {
+    simulation = await simulateHttp(guard, decision, exchange, syntheticIds, nested)
+  } catch (cause) {
+    const error = guard.fail(decision, cause, detail)
+    if (!(error instanceof DryTraceError) || error.code === 'DRY_JOURNAL') throw error
+    return finalAnswer(decision, error)
+  }
+  const { response, ...simulated } = simulation
+  guard.record(decision, { ...detail, ...simulated, syntheticIds })
   return response
 }
 
@@ -114,8 +130,7 @@ function sent(decision: Decision, exchange: Exchange): EffectDetail {
 }
 
 /** Of all statuses the one that every client measured takes as final, but Slack's, which tries again whatever is not 200. */
-function refusalOf({ error, rule, effect }: Decision): SimulatedResponse {
-  const { code, message } = error as DryTraceError
+function finalAnswer({ rule, effect }: Decision, { code, message }: DryTraceError): SimulatedResponse {
   return {
     status: 451,
     headers: { 'content-type': 'application/json', [HEADER_FLAG]: 'blocked' },
