@@ -183,8 +183,8 @@ function ruled(query: PolicyQuery, name: string, rule: PolicyRule, onBlocked: 's
 }
 
 function compileRule(rule: PolicyRule, name: string, answer?: Respond): CompiledRule {
-  const { system, action, header, query: parameters, body, graphql, jsonrpc, aws, ...fields } = rule.match
-  const inside = requestTests({ header, query: parameters, body, graphql, jsonrpc, aws }, passes(rule))
+  const { system, action, header, query: parameters, body, graphql, jsonrpc, aws, soap, ...fields } = rule.match
+  const inside = requestTests({ header, query: parameters, body, graphql, jsonrpc, aws, soap }, passes(rule))
   const tests = Object.entries(fields).flatMap(([field, pattern]) => {
     if (pattern === undefined) return []
     const matches = compilePattern(pattern, SEPARATOR[field] ?? '\0')

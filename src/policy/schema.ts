@@ -23,7 +23,7 @@ const ACTIONS = [
 ] as const satisfies readonly Action[]
 
 /** Fields that look into an HTTP request. */
-const REQUEST_FIELDS = ['header', 'query', 'body', 'graphql', 'jsonrpc', 'aws'] as const
+const REQUEST_FIELDS = ['header', 'query', 'body', 'graphql', 'jsonrpc', 'aws', 'soap'] as const
 
 const match = z
   .strictObject({
@@ -52,6 +52,9 @@ const match = z
     jsonrpc: PATTERN.optional().describe('JSON-RPC and MCP method; of a batch, every one for a rule that lets pass.'),
     aws: PATTERN.optional().describe(
       'AWS action, from X-Amz-Target or Action=: GetItem, or DynamoDB_20120810.GetItem.',
+    ),
+    soap: PATTERN.optional().describe(
+      'SOAP action, whole or its last part, from SOAPAction, the action of application/soap+xml, WS-Addressing and the first element of the Body; for a rule that lets pass, every one there is.',
     ),
   })
   .refine((value) => Object.keys(value).length > 0, 'match needs at least one field')
