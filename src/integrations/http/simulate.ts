@@ -45,7 +45,7 @@ export async function simulateHttp(
   const ruled =
     decision.respond === undefined
       ? undefined
-      : await byRule(guard, { ...decision, respond: decision.respond }, exchange, call, synthetic, nested)
+      : await byRule(guard, { ...decision, respond: decision.respond }, exchange, call, synthetic, ids, nested)
   if (ruled !== undefined && 'response' in ruled) {
     return { ...ruled, response: { ...ruled.response, headers: { ...ruled.response.headers, ...MARK } } }
   }
@@ -73,6 +73,7 @@ async function byRule(
   { path }: Exchange,
   call: BlockedCall,
   ids: SyntheticIds,
+  made: string[],
   nested: boolean,
 ): Promise<Simulation | { readonly none: string }> {
   const { respond } = decision
@@ -84,6 +85,8 @@ async function byRule(
     const answer = respond.document.answer(call, ids)
     if ('none' in answer) return answer
     const { note, ...response } = answer
+    // Some were tried and did not fit the schema.
+    made.splice(0, made.length, ...made.filter((id) => response.body?.includes(id)))
     return { response, fidelity: 'plausible', ...(note === undefined ? {} : { note }) }
   }
   return { response: statedAnswer(respond, call, ids), fidelity: 'plausible' }

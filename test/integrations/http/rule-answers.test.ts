@@ -1,4 +1,7 @@
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { ROOT } from '../../support/child.js'
 import { dryHttp, type Posted } from '../../support/dry-http.js'
 import { type HttpWorld, startHttpWorld } from '../../support/http-world.js'
 
@@ -58,6 +61,40 @@ describe('a rule answers', () => {
     ])
     expect(effects.map(({ outcome, syntheticIds }) => [outcome, syntheticIds])).toEqual(Array(3).fill(['blocked', []]))
   })
+})
+
+it('an OpenAPI document answers, its ids are recognised later, and what it does not know is answered by default', async () => {
+  const document = readFileSync(path.join(ROOT, 'test/policy/fixtures/crm-3.0.openapi.yaml'), 'utf8')
+  const { out, effects } = await dryHttp<[Posted, Posted, Posted]>(
+    { 'policy.yaml': policy(rule('{openapi: api/crm.yaml}')), 'api/crm.yaml': document },
+    `const made = await post('https://crm.example/api/v1/contacts', { name: 'Ada' })
+     const changed = await post('https://crm.example/api/v1/contacts/' + JSON.parse(made.body).id, { name: 'Bob' }, undefined, 'PATCH')
+     return [made, changed, await post('https://crm.example/api/v1/nowhere', {})]`,
+  )
+  const [made, changed, unknown] = out
+  const contact = JSON.parse(made.body) as Record<string, unknown>
+  expect([made.status, made.headers['x-dry-run'], contact['name'], contact['id']]).toEqual([
+    201,
+    'blocked',
+    'Ada',
+    expect.stringMatching(/^dry_/),
+  ])
+  expect(JSON.parse(changed.body)).toMatchObject({ id: contact['id'], name: 'Bob' })
+  expect([unknown.status, unknown.body, unknown.headers['x-dry-run']]).toEqual([200, '{}', 'blocked'])
+  const parent = contact['parent'] as { id: number }
+  expect(effects[0]?.syntheticIds).toEqual([
+    contact['id'],
+    String(contact['accountId']),
+    contact['ref'],
+    String(parent.id),
+  ])
+  expect(effects.map(({ outcome, fidelity, note, syntheticUsed }) => [outcome, fidelity, note, syntheticUsed])).toEqual(
+    [
+      ['blocked', 'plausible', null, false],
+      ['blocked', 'plausible', null, true],
+      ['blocked', 'empty', 'the OpenAPI document has no operation POST /api/v1/nowhere: answered by default', false],
+    ],
+  )
 })
 
 const module = (respond: string) => `import http from 'node:http'
