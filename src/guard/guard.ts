@@ -1,6 +1,7 @@
 import type { Context, Span } from '@opentelemetry/api'
 import type { RequestFacts } from '../policy/http/request-facts.js'
 import type { Respond } from '../policy/http/respond.js'
+import type { Validation } from '../policy/http/validation.js'
 import type { Run } from '../run/run.js'
 import type { Entry } from '../run/store.js'
 import type { Effect, EffectDetail } from './effect.js'
@@ -33,6 +34,8 @@ export interface Decision {
   readonly rule: string
   readonly reason: string
   readonly respond?: Respond
+  /** Set on a `block`: an HTTP client that can hold the request may send it in this service's validation mode instead. */
+  readonly validate?: Validation
   /**
    * A rule that may match looks at the body, which has not been seen. Whoever
    * can hold the call until the body is there asks {@link Guard.settle};

@@ -2,6 +2,7 @@ import type { Action, EffectKind } from '../journal/record.js'
 import { type Match, type RequestTest, requestTests } from './http/predicates.js'
 import type { RequestFacts } from './http/request-facts.js'
 import type { Respond } from './http/respond.js'
+import type { Validation } from './http/validation.js'
 import { builtinRules } from './packs/index.js'
 import { compilePattern } from './pattern.js'
 import type { PolicyDocument, PolicyRule } from './schema.js'
@@ -27,6 +28,8 @@ export interface Ruling {
   readonly rule: string
   readonly reason: string
   readonly respond?: Respond
+  /** Set on a block: may be sent in this service's validation mode, by whoever can make sure of it. */
+  readonly validate?: Validation
 }
 
 export interface Budget {
@@ -103,6 +106,8 @@ export function compilePolicy(
       let expired = ''
       let unsure: string | undefined
       for (const { name, rule, respond, matches } of rules) {
+        // What is a read by its method may be none to a later rule, and is never sent by this one.
+        if (rule.validate !== undefined && query.kind === 'read') continue
         const matched = matches(query)
         if (matched === false) continue
         if (rule.expires !== undefined && now > endOfDay(rule.expires)) {
@@ -163,7 +168,8 @@ function undecided(query: PolicyQuery, rule: string, onBlocked: 'simulate' | 'th
 
 function ruled(query: PolicyQuery, name: string, rule: PolicyRule, onBlocked: 'simulate' | 'throw'): Ruling {
   const kind = rule.effect ?? query.kind
-  const action = rule.action === undefined ? {} : { action: rule.action }
+  const does = rule.action ?? (rule.validate === 'sendgrid' ? 'send' : undefined)
+  const action = does === undefined ? {} : { action: does }
   const base = { kind, ...action, rule: name, onBlocked: rule.onBlocked ?? onBlocked }
   const stated = rule.owner === undefined ? rule.reason : `${rule.reason ?? 'no reason given'} (owner: ${rule.owner})`
   switch (rule.verdict) {
@@ -178,7 +184,12 @@ function ruled(query: PolicyQuery, name: string, rule: PolicyRule, onBlocked: 's
       return { ...base, verdict: 'block', reason: `${rule.verdict} is not available in this version: blocked instead` }
     default:
       if (kind === 'read') return { ...base, verdict: 'allow', reason: stated ?? 'a read by rule' }
-      return { ...base, verdict: 'block', reason: stated ?? 'writes are blocked' }
+      return {
+        ...base,
+        verdict: 'block',
+        reason: stated ?? 'writes are blocked',
+        ...(rule.validate === undefined ? {} : { validate: rule.validate }),
+      }
   }
 }
 
@@ -206,7 +217,7 @@ function compileRule(rule: PolicyRule, name: string, answer?: Respond): Compiled
 
 /** A rule that may let a call through that would be blocked without it. */
 function passes(rule: PolicyRule): boolean {
-  return rule.effect === 'read' || rule.verdict === 'allow' || rule.verdict === 'forward'
+  return rule.effect === 'read' || rule.verdict === 'allow' || rule.verdict === 'forward' || rule.validate !== undefined
 }
 
 function matchesInside(tests: readonly RequestTest[], query: PolicyQuery): Match {

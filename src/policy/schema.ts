@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { Action } from '../journal/record.js'
 import { headerProblem } from './http/respond.js'
 import { unknownPlaceholders } from './http/template.js'
+import { VALIDATIONS } from './http/validation.js'
 import { compilePattern } from './pattern.js'
 
 const NAME = z.string().regex(/^[a-z0-9][a-z0-9._-]*$/i, 'letters, digits, dot, dash and underscore only')
@@ -112,6 +113,10 @@ const rule = z
     effect: z.enum(['read', 'write', 'unknown']).optional().describe('Corrects what the call was classified as.'),
     action: z.enum(ACTIONS).optional().describe('Corrects what the report says the call does.'),
     verdict: z.enum(['allow', 'block', 'forward', 'shadow', 'loopback']).optional(),
+    validate: z
+      .enum(VALIDATIONS)
+      .optional()
+      .describe('Sends the write in the provider’s own validation mode, or blocks it when that cannot be ensured.'),
     respond: respond.optional(),
     onBlocked: z.enum(['simulate', 'throw']).optional(),
     owner: z.string().min(1).optional(),
@@ -133,10 +138,11 @@ const rule = z
       value.verdict === undefined &&
       value.effect === undefined &&
       value.action === undefined &&
+      value.validate === undefined &&
       value.respond === undefined &&
       value.onBlocked === undefined
     ) {
-      say('a rule needs one of verdict, effect, respond, onBlocked, action')
+      say('a rule needs one of verdict, effect, respond, onBlocked, action, validate')
     }
     if (
       value.match.host === undefined &&
@@ -156,6 +162,20 @@ const rule = z
     // Nowhere else is there a handler to run, and the report would say "forwarded" of a call that was only blocked.
     if (value.verdict === 'loopback' && value.match.system !== 'pg-boss') {
       say('loopback is for queues: match {system: pg-boss}', ['verdict'])
+    }
+    if (value.validate !== undefined) {
+      for (const field of ['verdict', 'effect'] as const) {
+        if (value[field] !== undefined) say(`validate and ${field} exclude each other`, [field])
+      }
+      for (const field of ['owner', 'reason'] as const) {
+        if (value[field] === undefined)
+          say(`validate sends something, so it needs owner and reason: add ${field}`, [field])
+      }
+      if (value.match.system !== 'http') say('validate is for HTTP requests: match {system: http}', ['validate'])
+      // Whoever else answers there would take dryRun=All for a parameter it does not know, and act.
+      if (value.validate === 'kubernetes' && value.match.host?.includes('*') === true) {
+        say('name the API server: kubernetes is not validated by a host with *', ['match', 'host'])
+      }
     }
     if (value.verdict === 'allow' && value.respond !== undefined)
       say('allow and respond exclude each other', ['respond'])

@@ -9,7 +9,7 @@ import { type AgentOptions, injectView, type RequestInternals } from './agent-vi
 import { heldHeaders, relay } from './held-request.js'
 import { classifyHttp, type HttpCall, suspicion } from './http-effect.js'
 import { tapRequest } from './model-call.js'
-import { answerBlocked, isRefusedByPolicy, refusal, type SendHeld, unrecorded } from './responder.js'
+import { answerBlocked, goesOut, isRefusedByPolicy, maySend, refusal, type SendHeld, unrecorded } from './responder.js'
 import { SimulatedSocket, SimulatedTlsSocket } from './simulated-socket.js'
 import { isTelemetryExport } from './telemetry-export.js'
 
@@ -51,7 +51,7 @@ function armHttp(guard: Guard): void {
     if (decision.verdict === 'allow') return allow(guard, decision, request, call, proceed)
     if (call.method === 'CONNECT' || (decision.error !== undefined && !isRefusedByPolicy(decision)))
       return request.onSocket(null, refusal(guard, decision))
-    const send = decision.deferred === true ? holdOn(request, options, call) : undefined
+    const send = maySend(decision) ? holdOn(request, options, call) : undefined
     simulate(guard, decision, request, call, options, send)
   }
 
@@ -179,7 +179,7 @@ function wrapAgent(
     const decision = decided.get(request)
     const create = () => Reflect.apply(createSocket, this, [request, options, callback])
     if (decision === undefined) return create()
-    return decision === 'exempt' || decision.verdict === 'allow' ? guard.permit('http', create) : create()
+    return decision === 'exempt' || goesOut(decision) ? guard.permit('http', create) : create()
   }
 }
 

@@ -4,6 +4,7 @@ import type { Decision, Guard } from '../../guard/guard.js'
 import { MAX_BODY, readBody } from '../../policy/http/request-facts.js'
 import { ATTR_MAIL_RECIPIENT_COUNT, HEADER_FLAG } from '../../semconv.js'
 import { type CapturedBody, payloadOf } from './body-capture.js'
+import { type PreparedValidation, prepareValidation, verdictAnswer } from './provider-validation.js'
 import { isResponding } from './rule-answer.js'
 import { recipientsOf, type Simulation, simulateHttp } from './simulate.js'
 import type { Exchange, Responder, SimulatedResponse } from './wire-peer.js'
@@ -45,7 +46,13 @@ export function answerBlocked(guard: Guard, current: () => Decision, send?: Send
         guard.record(decision)
         throw decision.error
       }
-      return await block(guard, decision, exchange, nested)
+      const prepared = send === undefined ? undefined : validationOf(decision, exchange)
+      if (prepared !== undefined && 'exchange' in prepared && send !== undefined) {
+        settled = forwardedOf(decision)
+        return await validate(guard, settled, exchange, prepared, (to, sent) => send(to, sent, abort.signal))
+      }
+      const refused = prepared !== undefined && 'refused' in prepared ? prepared.refused : undefined
+      return await block(guard, decision, exchange, nested, refused)
     },
     closed() {
       abort.abort()
@@ -80,9 +87,47 @@ export function refusal(guard: Guard, decision: Decision): Error {
   )
 }
 
+/** Whether a blocked call may be sent after all, once it is whole. */
+export function maySend({ deferred, validate }: Decision): boolean {
+  return deferred === true || validate !== undefined
+}
+
+/** Whether a decision lets its call reach a socket. */
+export function goesOut({ verdict }: Decision): boolean {
+  return verdict === 'allow' || verdict === 'forward'
+}
+
 /** `onBlocked: throw`: a final answer, because a socket error makes SDKs try again. */
 export function isRefusedByPolicy({ verdict, error }: Decision): boolean {
   return verdict === 'block' && error instanceof DryTraceError && error.code === 'DRY_BLOCKED'
+}
+
+type Sender = (decision: Decision, exchange: Exchange) => Promise<SimulatedResponse>
+
+/** Undefined when no rule asks for it, or what blocks the call is more than the policy. */
+function validationOf(decision: Decision, exchange: Exchange): ReturnType<typeof prepareValidation> | undefined {
+  const { validate, verdict, error } = decision
+  if (validate === undefined || verdict !== 'block') return undefined
+  if (error !== undefined && !isRefusedByPolicy(decision)) return undefined
+  return prepareValidation(validate, decision, exchange)
+}
+
+function forwardedOf({ error: _, ...decision }: Decision): Decision {
+  return { ...decision, verdict: 'forward' }
+}
+
+/** On record first, then sent in the provider's validation mode; the caller gets the provider's verdict. */
+async function validate(
+  guard: Guard,
+  decision: Decision,
+  asked: Exchange,
+  { exchange, note }: PreparedValidation,
+  send: Sender,
+): Promise<SimulatedResponse> {
+  guard.record(decision, { ...sent(decision, asked), note })
+  const response = await send(decision, exchange)
+  const id = () => guard.syntheticId(decision.run, 'string')
+  return decision.validate === undefined ? response : await verdictAnswer(decision.validate, exchange, response, id)
 }
 
 async function block(
@@ -90,11 +135,13 @@ async function block(
   decision: Decision,
   exchange: Exchange,
   nested: boolean,
+  refused?: string,
 ): Promise<SimulatedResponse> {
   const syntheticIds: string[] = []
   const detail = {
     preview: { method: 'synthesized' as const, rows: exchange.upgrade ? 0 : 1, diff: [] },
     ...sent(decision, exchange),
+    ...(refused === undefined ? {} : { note: refused }),
   }
   if (isRefusedByPolicy(decision)) {
     guard.record(decision, detail)
@@ -109,7 +156,13 @@ async function block(
     return finalAnswer(decision, error)
   }
   const { response, ...simulated } = simulation
-  guard.record(decision, { ...detail, ...simulated, syntheticIds })
+  const notes = [refused, simulated.note].filter((note) => note !== undefined)
+  guard.record(decision, {
+    ...detail,
+    ...simulated,
+    syntheticIds,
+    ...(notes.length === 0 ? {} : { note: notes.join('; ') }),
+  })
   return response
 }
 

@@ -6,7 +6,7 @@ import type { Guard, Hook } from '../../guard/guard.js'
 import { carriesRequests } from '../../guard/open-connections.js'
 import { shared } from '../../run/store.js'
 import { classifyHttp, type HttpCall, suspicion } from '../http/http-effect.js'
-import { answerBlocked, isRefusedByPolicy, refusal } from '../http/responder.js'
+import { answerBlocked, isRefusedByPolicy, maySend, refusal } from '../http/responder.js'
 import { isTelemetryExport } from '../http/telemetry-export.js'
 import type { Integration } from '../integration.js'
 import { sendHeld } from './held-request.js'
@@ -135,7 +135,7 @@ function patchRequest(
     if (connect || (decision.error !== undefined && !isRefusedByPolicy(decision))) {
       return refuse(refusal(guard, decision))
     }
-    const send = decision.deferred === true ? sendHeld(guard, original, this, call.host) : undefined
+    const send = maySend(decision) ? sendHeld(guard, original, this, call.host) : undefined
     return simulateRequest(
       originals,
       this,

@@ -7,7 +7,15 @@ import { annotateLibrarySpan, expectLibrarySpan } from '../../guard/library-span
 import { shared } from '../../run/store.js'
 import { heldBody, heldHeaders } from '../http/held-request.js'
 import { classifyHttp, type HttpCall, suspicion } from '../http/http-effect.js'
-import { answerBlocked, isRefusedByPolicy, refusal, type SendHeld, unrecorded } from '../http/responder.js'
+import {
+  answerBlocked,
+  goesOut,
+  isRefusedByPolicy,
+  maySend,
+  refusal,
+  type SendHeld,
+  unrecorded,
+} from '../http/responder.js'
 import { SimulatedSocket, SimulatedTlsSocket } from '../http/simulated-socket.js'
 import { isTelemetryExport } from '../http/telemetry-export.js'
 import type { Integration } from '../integration.js'
@@ -139,9 +147,7 @@ function decideDispatch(dispatch: Dispatch): boolean {
   const run = guard.run()
   const stamped = (options as StampedOptions | undefined)?.[DECISION]
   if (stamped !== undefined) {
-    return stamped === 'exempt' || stamped.verdict === 'allow'
-      ? guard.permit('undici', () => proceed(options))
-      : proceed(options)
+    return stamped === 'exempt' || goesOut(stamped) ? guard.permit('undici', () => proceed(options)) : proceed(options)
   }
   // Invalid arguments and closed clients get undici's own errors.
   if (run === undefined || !isValid(options, handler) || dispatcher.destroyed || dispatcher.closed)
@@ -175,7 +181,7 @@ function allow({ guard, options, handler, proceed }: Dispatch, decision: Decisio
   const bound = inCallersContext(handler, decision.run, tapModelCall(guard, decision, call, copy))
   const send = () => guard.permit('undici', () => proceed(copy, bound))
   const { result, span } = expectLibrarySpan('undici', () => (tell ? send() : withoutInjection(send)))
-  if (span !== undefined) annotateLibrarySpan(span, decision, 'allowed')
+  if (span !== undefined) annotateLibrarySpan(span, decision, decision.verdict === 'forward' ? 'forwarded' : 'allowed')
   return result
 }
 
@@ -184,11 +190,7 @@ function simulate(dispatch: Dispatch, decision: Decision, call: HttpCall): boole
   const { guard, Agent, options, handler } = dispatch
   const secure = call.protocol === 'https:'
   let mine = decision
-  const { respond, closed } = answerBlocked(
-    guard,
-    () => mine,
-    decision.deferred === true ? holdOn(dispatch, call) : undefined,
-  )
+  const { respond, closed } = answerBlocked(guard, () => mine, maySend(decision) ? holdOn(dispatch, call) : undefined)
   const agent = new Agent({
     pipelining: 1,
     connect(_: unknown, callback: (error: Error | null, socket: unknown) => void) {
@@ -218,7 +220,8 @@ function holdOn(dispatch: Dispatch, call: HttpCall): SendHeld {
   return (decision, exchange, signal) => {
     const { handler, answer } = collectAnswer(like, signal)
     const headers = Object.entries(heldHeaders(exchange)).flat()
-    const held = { ...options, headers, body: exchange.body.size === 0 ? null : heldBody(exchange) }
+    const { path } = exchange
+    const held = { ...options, path, headers, body: exchange.body.size === 0 ? null : heldBody(exchange) }
     inside += 1
     try {
       caller(() => allow({ ...dispatch, options: held, handler }, decision, call))
