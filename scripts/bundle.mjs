@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { rolldown } from 'rolldown'
 
 const dist = path.resolve(fileURLToPath(new URL('..', import.meta.url)), process.argv[2] ?? 'dist')
-const entries = ['arm', 'index', 'testing', 'policy/parse', 'telemetry/start-sdk']
+const entries = ['arm', 'index', 'testing', 'policy/parse', 'policy/policy-module', 'telemetry/start-sdk']
 
 const BUILTIN = /^import (?:(?<whole>\w+)|\{(?<named>[^}]*)\}) from '(?<from>node:[^']+)';?$/gm
 

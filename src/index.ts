@@ -12,6 +12,7 @@ export { DryRunPropagator } from './carriers/propagator.js'
 export { DryTraceError, type DryTraceErrorCode } from './errors.js'
 export type { HookReport, HookStatus } from './guard/barrier.js'
 export type { FieldChange, Preview } from './journal/record.js'
+export type { RespondAnswer, RespondFunction, RespondRequest, SyntheticIds } from './policy/http/respond.js'
 export { loadPolicy } from './policy/load.js'
 export type { Policy } from './policy/policy.js'
 export {

@@ -4,7 +4,7 @@ import { type Command, readArguments, UsageError } from './command.js'
 const help = `Usage: drytrace policy check [FILE]
 
 Checks the policy: FILE, else DRYTRACE_POLICY, else drytrace.config.yaml,
-.yml or .json in the working directory. A mistake is named with its file, line
+.yml, .json or .mjs in the working directory. A mistake is named with its file, line
 and rule.
 
 Exit codes: 0 valid, 2 invalid or not found.

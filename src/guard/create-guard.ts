@@ -95,6 +95,7 @@ export function createGuard(options: GuardOptions): Guard {
       rule: ruling.rule,
       reason: ruling.reason,
       ...(ruling.respond === undefined ? {} : { respond: ruling.respond }),
+      ...(ruling.validate === undefined ? {} : { validate: ruling.validate }),
       ...(ruling.deferred === true ? { deferred: true } : {}),
       ...((ruling.preview ?? policy.httpPreview) === 'get' ? { mayRead: true } : {}),
     }

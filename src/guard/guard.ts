@@ -1,5 +1,7 @@
 import type { Context, Span } from '@opentelemetry/api'
 import type { RequestFacts } from '../policy/http/request-facts.js'
+import type { Respond } from '../policy/http/respond.js'
+import type { Validation } from '../policy/http/validation.js'
 import type { Run } from '../run/run.js'
 import type { Entry } from '../run/store.js'
 import type { Effect, EffectDetail } from './effect.js'
@@ -8,14 +10,6 @@ import type { Effect, EffectDetail } from './effect.js'
 export interface Hook {
   readonly name: string
   readonly version: string | null
-}
-
-/** How a blocked call is answered when a policy rule says so. */
-export interface Respond {
-  readonly status?: number
-  readonly headers?: Readonly<Record<string, string>>
-  readonly json?: unknown
-  readonly text?: string
 }
 
 /**
@@ -40,6 +34,8 @@ export interface Decision {
   readonly rule: string
   readonly reason: string
   readonly respond?: Respond
+  /** Set on a `block`: an HTTP client that can hold the request may send it in this service's validation mode instead. */
+  readonly validate?: Validation
   /**
    * A rule that may match looks at the body, which has not been seen. Whoever
    * can hold the call until the body is there asks {@link Guard.settle};
@@ -105,7 +101,7 @@ export interface Guard {
    * Records the effect with outcome `failed` after an error in our own code
    * and returns the error the caller must get. Never throws.
    */
-  fail(decision: Decision, error: unknown): Error
+  fail(decision: Decision, error: unknown, detail?: EffectDetail): Error
   /** decide, preview, record, then simulate or proceed: the whole sequence for promise-shaped calls. */
   intercept<T>(run: Run, call: Interception<T>): Promise<T>
   /** Notes something the report must say, outside of an effect. */

@@ -26,7 +26,7 @@ export interface RecorderOptions {
 
 export interface Recorder {
   record(decision: Decision, detail?: EffectDetail): Recorded
-  fail(decision: Decision, error: unknown): Error
+  fail(decision: Decision, error: unknown, detail?: EffectDetail): Error
   /** Records a decision that is an error of ours, and hands it back. */
   refuse(decision: Decision): Decision
 }
@@ -128,7 +128,7 @@ export function createRecorder({ journal, redactor, service, observer }: Recorde
 
   return {
     record: (decision, detail = {}) => write(decision, detail, outcomeOf(decision), decision.error),
-    fail(decision, cause) {
+    fail(decision, cause, detail = {}) {
       const error =
         cause instanceof DryTraceError
           ? cause
@@ -149,7 +149,7 @@ export function createRecorder({ journal, redactor, service, observer }: Recorde
             message: `${decision.effect.summary}: ${messageOf(cause)}`,
             ...(recorded.get(decision) as Recorded),
           })
-        } else write(decision, {}, 'failed', error)
+        } else write(decision, detail, 'failed', error)
       } catch (journalError) {
         return journalError as Error
       }

@@ -7,7 +7,12 @@ import { ownFile } from '../package/own-file.js'
 import { compilePolicy, type Policy } from './policy.js'
 
 /** Looked for in the working directory when `DRYTRACE_POLICY` is not set. */
-const DEFAULT_FILES = ['drytrace.config.yaml', 'drytrace.config.yml', 'drytrace.config.json'] as const
+const DEFAULT_FILES = [
+  'drytrace.config.yaml',
+  'drytrace.config.yml',
+  'drytrace.config.json',
+  'drytrace.config.mjs',
+] as const
 
 /** The policy file that applies: the argument, else `DRYTRACE_POLICY`, else a `drytrace.config.*` in the working directory. */
 export function findPolicyFile(file = process.env['DRYTRACE_POLICY']): string | undefined {
@@ -34,6 +39,12 @@ export function loadPolicy(file?: string): Policy {
     })
   }
   // The parser weighs tens of milliseconds at start: only a service that has a policy file pays.
+  if (found.endsWith('.mjs')) {
+    const { readPolicyModule } = createRequire(import.meta.url)(
+      ownFile('policy/policy-module.js'),
+    ) as typeof import('./policy-module.js')
+    return readPolicyModule(text, found)
+  }
   const { parsePolicy } = createRequire(import.meta.url)(ownFile('policy/parse.js')) as typeof import('./parse.js')
   return parsePolicy(text, found)
 }

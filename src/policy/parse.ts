@@ -4,7 +4,18 @@ import type { z } from 'zod'
 import { DryTraceError } from '../errors.js'
 import { builtinIds } from './packs/index.js'
 import { compilePolicy, type Policy } from './policy.js'
+import { prepareAnswers } from './rule-answers.js'
 import { policySchema } from './schema.js'
+import { lineOf, type Path } from './yaml-lines.js'
+
+/** A policy as it was written, and where in its file things stand. */
+export interface PolicySource {
+  readonly file: string
+  readonly text: string
+  readonly value: unknown
+  /** Line of the place, or of the nearest there is. */
+  line(at: Path): number
+}
 
 /** The policy in a YAML or JSON text (JSON is read as YAML, which gives it line numbers too). */
 export function parsePolicy(text: string, file: string): Policy {
@@ -16,40 +27,50 @@ export function parsePolicy(text: string, file: string): Policy {
       document.errors.map((error) => `${file}:${lines.linePos(error.pos[0]).line}: not valid YAML: ${error.message}`),
     )
   }
-  const result = policySchema.safeParse(document.toJS())
+  return compileSource({ file, text, value: document.toJS(), line: (at) => lineOf(document, lines, at) })
+}
+
+/**
+ * Checks a policy and compiles it, with the files its answers come from.
+ *
+ * @param functions responder functions of a policy module, by the index of their rule
+ */
+export function compileSource(
+  source: PolicySource,
+  functions: Parameters<typeof prepareAnswers>[2] = new Map(),
+): Policy {
+  const { file, text, value } = source
+  const at = (path: Path) => `${file}:${source.line(path)}`
+  const result = policySchema.safeParse(value)
   if (!result.success) {
-    const value = document.toJS() as unknown
     throw invalid(
       file,
       result.error.issues.flatMap((issue) =>
-        flatten(issue).map(({ path: at, message }) => {
-          const line = lineOf(document, lines, at)
-          return `${file}:${line}: ${ruleName(value, at)}${at.length === 0 ? '' : `${at.join('.')}: `}${message}`
-        }),
+        flatten(issue).map(
+          ({ path, message }) =>
+            `${at(path)}: ${ruleName(value, path)}${path.length === 0 ? '' : `${path.join('.')}: `}${message}`,
+        ),
       ),
     )
   }
   const names = new Set<string>()
   for (const [index, rule] of (result.data.rules ?? []).entries()) {
     if (names.has(rule.name)) {
-      const line = lineOf(document, lines, ['rules', index, 'name'])
-      throw invalid(file, [`${file}:${line}: rule ${JSON.stringify(rule.name)}: the name is taken by an earlier rule`])
+      throw invalid(file, [
+        `${at(['rules', index, 'name'])}: rule ${JSON.stringify(rule.name)}: the name is taken by an earlier rule`,
+      ])
     }
     names.add(rule.name)
   }
   const known = new Set(builtinIds())
   const unknown = (result.data.disable ?? []).flatMap((name, index) =>
-    known.has(name)
-      ? []
-      : [
-          `${file}:${lineOf(document, lines, ['disable', index])}: disable: there is no built-in rule ${JSON.stringify(name)}`,
-        ],
+    known.has(name) ? [] : [`${at(['disable', index])}: disable: there is no built-in rule ${JSON.stringify(name)}`],
   )
   if (unknown.length > 0) throw invalid(file, unknown)
-  return compilePolicy(result.data, { file, hash: sha256(text) })
+  const { answers, problems, digests } = prepareAnswers(source, result.data.rules ?? [], functions)
+  if (problems.length > 0) throw invalid(file, problems)
+  return compilePolicy(result.data, { file, hash: sha256([text, ...digests].join('\0')) }, answers)
 }
-
-type Path = readonly PropertyKey[]
 
 function flatten(issue: z.core.$ZodIssue): { path: Path; message: string }[] {
   if (issue.code === 'unrecognized_keys') {
@@ -59,16 +80,6 @@ function flatten(issue: z.core.$ZodIssue): { path: Path; message: string }[] {
     }))
   }
   return [{ path: issue.path, message: issue.message }]
-}
-
-/** Line of the nearest node that exists: a missing field is reported where it should stand. */
-function lineOf(document: ReturnType<typeof parseDocument>, lines: LineCounter, at: Path): number {
-  for (let length = at.length; length >= 0; length -= 1) {
-    const node = length === 0 ? document.contents : document.getIn(at.slice(0, length), true)
-    const range = (node as { range?: readonly number[] } | null | undefined)?.range
-    if (range?.[0] !== undefined) return lines.linePos(range[0]).line
-  }
-  return 1
 }
 
 function ruleName(value: unknown, at: Path): string {

@@ -1,6 +1,8 @@
 import type { Action, EffectKind } from '../journal/record.js'
 import { type Match, type RequestTest, requestTests } from './http/predicates.js'
 import type { RequestFacts } from './http/request-facts.js'
+import type { Respond } from './http/respond.js'
+import type { Validation } from './http/validation.js'
 import { builtinRules } from './packs/index.js'
 import { compilePattern } from './pattern.js'
 import type { PolicyDocument, PolicyRule } from './schema.js'
@@ -25,9 +27,11 @@ export interface Ruling {
   readonly onBlocked: 'simulate' | 'throw'
   readonly rule: string
   readonly reason: string
-  readonly respond?: PolicyRule['respond']
   /** What a rule says of the extra read before a blocked HTTP request. */
   readonly preview?: PolicyRule['preview']
+  readonly respond?: Respond
+  /** Set on a block: may be sent in this service's validation mode, by whoever can make sure of it. */
+  readonly validate?: Validation
 }
 
 export interface Budget {
@@ -39,7 +43,7 @@ export interface Budget {
 export interface Policy {
   /** The file it came from; undefined for the default policy. */
   readonly file: string | undefined
-  /** SHA-256 (hex) of the file's text; of the empty string for the default policy. */
+  /** SHA-256 (hex) of the file's text, with that of the files its answers come from; of the empty string for the default policy. */
   readonly hash: string
   /** How many rules the file has; the built-in ones are not counted. */
   readonly rules: number
@@ -67,6 +71,7 @@ interface CompiledRule {
   readonly rule: PolicyRule
   /** False when the rule is about other systems only. */
   concerns(system: string): boolean
+  readonly respond: Respond | undefined
   matches(query: PolicyQuery): Match
 }
 
@@ -77,9 +82,14 @@ const MAX_SYSTEMS = 100
 
 const DEFAULT_BUDGET: Budget = { writes: 10_000, repeats: 1_000, milliseconds: 60 * 60 * 1000 }
 
-export function compilePolicy(document: PolicyDocument, origin: { file?: string; hash: string }): Policy {
+/** @param answers what rules answer with that takes more than the document, by rule name */
+export function compilePolicy(
+  document: PolicyDocument,
+  origin: { file?: string; hash: string },
+  answers: ReadonlyMap<string, Respond> = new Map(),
+): Policy {
   const disabled = new Set(document.disable ?? [])
-  const own = (document.rules ?? []).map((rule) => compileRule(rule, rule.name))
+  const own = (document.rules ?? []).map((rule) => compileRule(rule, rule.name, answers.get(rule.name)))
   const builtin = builtinRules
     .filter((rule) => !disabled.has(rule.name))
     .map((rule) => compileRule(rule, `builtin.${rule.name}`))
@@ -124,7 +134,9 @@ export function compilePolicy(document: PolicyDocument, origin: { file?: string;
     decide(query, now = Date.now()) {
       let expired = ''
       let unsure: string | undefined
-      for (const { name, rule, matches } of rulesFor(query.system)) {
+      for (const { name, rule, respond, matches } of rulesFor(query.system)) {
+        // What is a read by its method may be none to a later rule, and is never sent by this one.
+        if (rule.validate !== undefined && query.kind === 'read') continue
         const matched = matches(query)
         if (matched === false) continue
         if (rule.expires !== undefined && now > endOfDay(rule.expires)) {
@@ -137,7 +149,10 @@ export function compilePolicy(document: PolicyDocument, origin: { file?: string;
           if (!passes(rule)) unsure ??= name
           continue
         }
-        return certain(ruled(query, name, rule, onBlocked), unsure)
+        return certain(
+          { ...ruled(query, name, rule, onBlocked), ...(respond === undefined ? {} : { respond }) },
+          unsure,
+        )
       }
       return certain(byDefault(query, onBlocked, expired), unsure)
 
@@ -182,15 +197,9 @@ function undecided(query: PolicyQuery, rule: string, onBlocked: 'simulate' | 'th
 
 function ruled(query: PolicyQuery, name: string, rule: PolicyRule, onBlocked: 'simulate' | 'throw'): Ruling {
   const kind = rule.effect ?? query.kind
-  const action = rule.action === undefined ? {} : { action: rule.action }
-  const base = {
-    kind,
-    ...action,
-    rule: name,
-    onBlocked: rule.onBlocked ?? onBlocked,
-    respond: rule.respond,
-    preview: rule.preview,
-  }
+  const does = rule.action ?? (rule.validate === 'sendgrid' ? 'send' : undefined)
+  const action = does === undefined ? {} : { action: does }
+  const base = { kind, ...action, rule: name, onBlocked: rule.onBlocked ?? onBlocked, preview: rule.preview }
   const stated = rule.owner === undefined ? rule.reason : `${rule.reason ?? 'no reason given'} (owner: ${rule.owner})`
   switch (rule.verdict) {
     case 'allow':
@@ -204,13 +213,18 @@ function ruled(query: PolicyQuery, name: string, rule: PolicyRule, onBlocked: 's
       return { ...base, verdict: 'block', reason: `${rule.verdict} is not available in this version: blocked instead` }
     default:
       if (kind === 'read') return { ...base, verdict: 'allow', reason: stated ?? 'a read by rule' }
-      return { ...base, verdict: 'block', reason: stated ?? 'writes are blocked' }
+      return {
+        ...base,
+        verdict: 'block',
+        reason: stated ?? 'writes are blocked',
+        ...(rule.validate === undefined ? {} : { validate: rule.validate }),
+      }
   }
 }
 
-function compileRule(rule: PolicyRule, name: string): CompiledRule {
-  const { system, action, header, query: parameters, body, graphql, jsonrpc, aws, ...fields } = rule.match
-  const inside = requestTests({ header, query: parameters, body, graphql, jsonrpc, aws }, passes(rule))
+function compileRule(rule: PolicyRule, name: string, answer?: Respond): CompiledRule {
+  const { system, action, header, query: parameters, body, graphql, jsonrpc, aws, soap, ...fields } = rule.match
+  const inside = requestTests({ header, query: parameters, body, graphql, jsonrpc, aws, soap }, passes(rule))
   const tests = Object.entries(fields).flatMap(([field, pattern]) => {
     if (pattern === undefined) return []
     const matches = compilePattern(pattern, SEPARATOR[field] ?? '\0')
@@ -222,6 +236,7 @@ function compileRule(rule: PolicyRule, name: string): CompiledRule {
     name,
     rule,
     concerns: (system) => systemMatches === undefined || systemMatches(system),
+    respond: answer ?? rule.respond,
     matches: (query) =>
       (actionMatches === undefined || (query.action !== undefined && actionMatches(query.action))) &&
       tests.every((test) => test(query)) &&
@@ -231,7 +246,7 @@ function compileRule(rule: PolicyRule, name: string): CompiledRule {
 
 /** A rule that may let a call through that would be blocked without it. */
 function passes(rule: PolicyRule): boolean {
-  return rule.effect === 'read' || rule.verdict === 'allow' || rule.verdict === 'forward'
+  return rule.effect === 'read' || rule.verdict === 'allow' || rule.verdict === 'forward' || rule.validate !== undefined
 }
 
 function matchesInside(tests: readonly RequestTest[], query: PolicyQuery): Match {

@@ -1,5 +1,8 @@
 import { z } from 'zod'
 import type { Action } from '../journal/record.js'
+import { headerProblem } from './http/respond.js'
+import { unknownPlaceholders } from './http/template.js'
+import { VALIDATIONS } from './http/validation.js'
 import { compilePattern } from './pattern.js'
 
 const NAME = z.string().regex(/^[a-z0-9][a-z0-9._-]*$/i, 'letters, digits, dot, dash and underscore only')
@@ -21,7 +24,7 @@ const ACTIONS = [
 ] as const satisfies readonly Action[]
 
 /** Fields that look into an HTTP request. */
-const REQUEST_FIELDS = ['header', 'query', 'body', 'graphql', 'jsonrpc', 'aws'] as const
+const REQUEST_FIELDS = ['header', 'query', 'body', 'graphql', 'jsonrpc', 'aws', 'soap'] as const
 
 const match = z
   .strictObject({
@@ -51,15 +54,57 @@ const match = z
     aws: PATTERN.optional().describe(
       'AWS action, from X-Amz-Target or Action=: GetItem, or DynamoDB_20120810.GetItem.',
     ),
+    soap: PATTERN.optional().describe(
+      'SOAP action, whole or its last part, from SOAPAction, the action of application/soap+xml, WS-Addressing and the first element of the Body; for a rule that lets pass, every one there is.',
+    ),
   })
   .refine((value) => Object.keys(value).length > 0, 'match needs at least one field')
 
-const respond = z.strictObject({
-  status: z.int().min(100).max(599).optional(),
-  headers: z.record(z.string(), z.string()).optional(),
-  json: z.unknown().optional(),
-  text: z.string().optional(),
-})
+/** Where the body of an answer comes from; one of them. */
+const BODIES = ['json', 'text', 'file', 'openapi'] as const
+
+const respond = z
+  .strictObject({
+    status: z.int().min(200).max(599).optional(),
+    headers: z.record(z.string(), z.string()).optional(),
+    json: z.unknown().optional().describe('Templates in strings: {{syntheticId}}, {{now}}, {{request.<field>}}.'),
+    text: z.string().optional().describe('Templates as in json.'),
+    file: z.string().min(1).optional().describe('Path of the body, relative to the policy file. No templates.'),
+    openapi: z
+      .string()
+      .min(1)
+      .optional()
+      .describe('Path of an OpenAPI 3.0 or 3.1 document, relative to the policy file.'),
+  })
+  .superRefine((value, issue) => {
+    const say = (message: string, path: PropertyKey[]) => issue.addIssue({ code: 'custom', message, path })
+    const [one, other] = BODIES.filter((body) => value[body] !== undefined)
+    if (other !== undefined) say(`${one} and ${other} exclude each other`, [other])
+    for (const field of value.openapi === undefined ? [] : (['status', 'headers'] as const)) {
+      if (value[field] !== undefined) say(`openapi brings the ${field} of its own; remove this one`, [field])
+    }
+    for (const [name, text] of Object.entries(value.headers ?? {})) {
+      const problem = headerProblem(name, text)
+      if (problem !== undefined) say(problem, ['headers', name])
+    }
+    for (const { path, text } of stringsIn({ json: value.json, text: value.text, headers: value.headers })) {
+      for (const name of unknownPlaceholders(text)) {
+        say(
+          `unknown template {{${name}}}: there are syntheticId, syntheticId.uuid, syntheticId.integer, now and request.<field>`,
+          path,
+        )
+      }
+    }
+  })
+
+/** Every string of a JSON value, with its place. */
+function stringsIn(value: unknown, path: PropertyKey[] = []): { path: PropertyKey[]; text: string }[] {
+  if (typeof value === 'string') return [{ path, text: value }]
+  if (typeof value !== 'object' || value === null) return []
+  return Object.entries(value).flatMap(([key, item]) =>
+    stringsIn(item, [...path, Array.isArray(value) ? Number(key) : key]),
+  )
+}
 
 const rule = z
   .strictObject({
@@ -68,6 +113,10 @@ const rule = z
     effect: z.enum(['read', 'write', 'unknown']).optional().describe('Corrects what the call was classified as.'),
     action: z.enum(ACTIONS).optional().describe('Corrects what the report says the call does.'),
     verdict: z.enum(['allow', 'block', 'forward', 'shadow', 'loopback']).optional(),
+    validate: z
+      .enum(VALIDATIONS)
+      .optional()
+      .describe('Sends the write in the provider’s own validation mode, or blocks it when that cannot be ensured.'),
     respond: respond.optional(),
     preview: z
       .enum(['get', 'none'])
@@ -95,11 +144,12 @@ const rule = z
       value.verdict === undefined &&
       value.effect === undefined &&
       value.action === undefined &&
+      value.validate === undefined &&
       value.respond === undefined &&
       value.onBlocked === undefined &&
       value.preview === undefined
     ) {
-      say('a rule needs one of verdict, effect, respond, onBlocked, action, preview')
+      say('a rule needs one of verdict, effect, respond, onBlocked, action, validate, preview')
     }
     if (
       value.match.host === undefined &&
@@ -126,10 +176,25 @@ const rule = z
     if (value.verdict === 'loopback' && value.match.system !== 'pg-boss') {
       say('loopback is for queues: match {system: pg-boss}', ['verdict'])
     }
+    if (value.validate !== undefined) {
+      for (const field of ['verdict', 'effect'] as const) {
+        if (value[field] !== undefined) say(`validate and ${field} exclude each other`, [field])
+      }
+      for (const field of ['owner', 'reason'] as const) {
+        if (value[field] === undefined)
+          say(`validate sends something, so it needs owner and reason: add ${field}`, [field])
+      }
+      if (value.match.system !== 'http') say('validate is for HTTP requests: match {system: http}', ['validate'])
+      // Whoever else answers there would take dryRun=All for a parameter it does not know, and act.
+      if (value.validate === 'kubernetes' && value.match.host?.includes('*') === true) {
+        say('name the API server: kubernetes is not validated by a host with *', ['match', 'host'])
+      }
+    }
     if (value.verdict === 'allow' && value.respond !== undefined)
       say('allow and respond exclude each other', ['respond'])
-    if (value.respond?.json !== undefined && value.respond.text !== undefined) {
-      say('json and text exclude each other', ['respond', 'text'])
+    const source = value.respond?.file !== undefined ? 'file' : value.respond?.openapi !== undefined ? 'openapi' : ''
+    if (source !== '' && value.match.system !== undefined && value.match.system !== 'http') {
+      say(`${source} answers HTTP requests: system must be http`, ['respond', source])
     }
   })
 

@@ -116,6 +116,40 @@ const ROWS: readonly Row[] = [
     problems: [[3, 'allow and respond exclude each other']],
   },
   {
+    name: 'a validation nobody knows',
+    text: rule('{name: a, match: {system: http, host: x}, validate: mailgun, owner: o, reason: r}'),
+    problems: [[3, 'rule "a": rules.0.validate: Invalid option: expected one of "sendgrid"|"aws-ec2"|"kubernetes"']],
+  },
+  {
+    name: 'a validation with nobody behind it',
+    text: rule('{name: a, match: {system: http, host: x}, validate: sendgrid}'),
+    problems: [
+      [3, 'rule "a": rules.0.owner: validate sends something, so it needs owner and reason: add owner'],
+      [3, 'rule "a": rules.0.reason: validate sends something, so it needs owner and reason: add reason'],
+    ],
+  },
+  {
+    name: 'a validation of what passes anyway, and of a client that has no HTTP',
+    text: rule(
+      '{name: a, match: {system: smtp}, validate: sendgrid, effect: read, verdict: block, owner: o, reason: r}',
+    ),
+    problems: [
+      [3, 'rule "a": rules.0.verdict: validate and verdict exclude each other'],
+      [3, 'rule "a": rules.0.effect: validate and effect exclude each other'],
+      [3, 'rule "a": rules.0.validate: validate is for HTTP requests: match {system: http}'],
+    ],
+  },
+  {
+    name: 'a validation without a host',
+    text: rule('{name: a, match: {system: http}, validate: sendgrid, owner: o, reason: r}'),
+    problems: [[3, 'rule "a": rules.0.match.host: host is required for http rules']],
+  },
+  {
+    name: 'a validation by whoever answers as an API server',
+    text: rule('{name: a, match: {system: http, host: "*.internal"}, validate: kubernetes, owner: o, reason: r}'),
+    problems: [[3, 'rule "a": rules.0.match.host: name the API server: kubernetes is not validated by a host with *']],
+  },
+  {
     name: 'a built-in rule that does not exist',
     text: 'version: 1\ndisable: [llm.nobody]\n',
     problems: [[2, 'llm.nobody']],

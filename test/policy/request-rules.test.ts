@@ -66,8 +66,134 @@ describe('rules that look into the request', () => {
     expect(`${verdict} ${by}`).toBe(expected)
   })
 
+  const S11 = 'http://schemas.xmlsoap.org/soap/envelope/'
+  const envelope = (body: string, header = '', ns = S11) =>
+    `<?xml version="1.0"?><s:Envelope xmlns:s="${ns}"><s:Header>${header}</s:Header><s:Body>${body}</s:Body></s:Envelope>`
+  const GET = '<m:GetContact xmlns:m="urn:crm"><id>1</id></m:GetContact>'
+  const DELETE = '<DeleteContact xmlns="urn:crm"/>'
+  const wsa = (action: string) => `<a:Action xmlns:a="http://www.w3.org/2005/08/addressing">${action}</a:Action>`
+  const action = (value: string) => ({ soapaction: value, 'content-type': 'text/xml' })
+  const soap12 = (value: string) => ({ 'content-type': `application/soap+xml; charset=utf-8; action="${value}"` })
+
+  it.each<[string, string, Asked, string]>([
+    ['the header', LETS('soap: "Get*"'), { headers: action('"urn:crm#GetContact"'), body: envelope(GET) }, 'allow r'],
+    [
+      'the whole action',
+      LETS('soap: "urn:crm#GetContact|GetContact"'),
+      { headers: action('urn:crm#GetContact'), body: envelope(GET) },
+      'allow r',
+    ],
+    [
+      'the content type',
+      LETS('soap: "Get*"'),
+      { headers: soap12('http://crm/Get'), body: envelope(GET, '', 'http://www.w3.org/2003/05/soap-envelope') },
+      'allow r',
+    ],
+    ['the body alone', LETS('soap: GetContact'), { headers: action('""'), body: envelope(GET) }, 'allow r'],
+    ['an empty body of an envelope', LETS('soap: "Get*"'), { headers: action('Get'), body: envelope('') }, 'allow r'],
+    [
+      'another action',
+      LETS('soap: "Get*"'),
+      { headers: action('Delete'), body: envelope(DELETE) },
+      'block default.write',
+    ],
+    [
+      'a header that says something else',
+      LETS('soap: "Get*"'),
+      { headers: action('Get'), body: envelope(DELETE) },
+      'block default.write',
+    ],
+    [
+      'a body that says something else',
+      LETS('soap: "Get*"'),
+      { headers: action('Delete'), body: envelope(GET) },
+      'block default.write',
+    ],
+    [
+      'an addressing header that says something else',
+      LETS('soap: "Get*"'),
+      { headers: action('Get'), body: envelope(GET, wsa('urn:Delete')) },
+      'block default.write',
+    ],
+    [
+      'an addressing header that says the same',
+      LETS('soap: "Get*"'),
+      { headers: action('Get'), body: envelope(GET, wsa('<![CDATA[urn:Get]]>')) },
+      'allow r',
+    ],
+    [
+      'two elements in the body',
+      LETS('soap: "Get*"'),
+      { headers: action(''), body: envelope(GET + DELETE) },
+      'block default.write',
+    ],
+    [
+      'two headers',
+      LETS('soap: "Get*"'),
+      { headers: action('"Get", "Delete"'), body: envelope(GET) },
+      'block default.write',
+    ],
+    [
+      'two places for an action',
+      LETS('soap: "Get*"'),
+      { headers: { ...soap12('Get'), soapaction: 'Delete' }, body: envelope(GET) },
+      'block default.write',
+    ],
+    [
+      'malformed XML',
+      LETS('soap: "Get*"'),
+      { headers: action('Get'), body: envelope(GET).slice(0, -3) },
+      'block default.write',
+    ],
+    [
+      'a document type',
+      LETS('soap: "Get*"'),
+      { headers: action('Get'), body: `<!DOCTYPE x [<!ENTITY e "y">]>${envelope(GET).slice(21)}` },
+      'block default.write',
+    ],
+    [
+      'another document',
+      LETS('soap: "**"'),
+      { headers: action('Get'), body: '<Envelope><Body><Get/></Body></Envelope>' },
+      'block default.write',
+    ],
+    [
+      'an envelope of no SOAP',
+      LETS('soap: "**"'),
+      { headers: action('Get'), body: envelope(GET, '', 'urn:other') },
+      'block default.write',
+    ],
+    ['what is no XML', LETS('soap: "**"'), { headers: action('Get'), body: '{"a":1}' }, 'block default.write'],
+    ['a body that cannot be read', LETS('soap: "**"'), { headers: action('Get'), body: null }, 'block r'],
+    ['block: the header', BLOCKS('soap: "Delete*"'), { headers: action('DeleteContact') }, 'block r'],
+    [
+      'block: the body, whatever the header says',
+      BLOCKS('soap: "Delete*"'),
+      { headers: action('Get'), body: envelope(GET + DELETE) },
+      'block r',
+    ],
+    [
+      'block: the addressing header',
+      BLOCKS('soap: "Delete*"'),
+      { body: envelope(GET, wsa('urn:Delete')), type: 'text/xml' },
+      'block r',
+    ],
+    ['block: XML that cannot be read', BLOCKS('soap: "Delete*"'), { body: '<a>', type: 'text/xml' }, 'block r'],
+    [
+      'block: another action',
+      BLOCKS('soap: "Delete*"'),
+      { headers: action('Get'), body: envelope(GET) },
+      'block default.write',
+    ],
+    ['block: no SOAP at all', BLOCKS('soap: "Delete*"'), { body: '{}' }, 'block default.write'],
+    ['block: a read', BLOCKS('soap: "Delete*"'), { kind: 'read' }, 'allow default.read'],
+  ])('SOAP by %s', (_, rule, asked, expected) => {
+    const { verdict, rule: by } = decide(rule, asked)
+    expect(`${verdict} ${by}`).toBe(expected)
+  })
+
   it('what has not been seen defers the decision, and blocks until it is taken', () => {
-    for (const match of ['body: {a: b}', 'jsonrpc: get', 'aws: Get', 'graphql: query']) {
+    for (const match of ['body: {a: b}', 'jsonrpc: get', 'aws: Get', 'graphql: query', 'soap: Get']) {
       expect(decide(LETS(match), {}), match).toMatchObject({
         verdict: 'block',
         deferred: true,
@@ -121,6 +247,10 @@ it.each([
   ['graphql: quarry', /p\.yaml:3: rule "r": rules\.0\.match\.graphql: query, mutation, subscription or unknown/],
   ['header: x', /p\.yaml:3: rule "r": rules\.0\.match\.header/],
   ['body: {a: 1}', /p\.yaml:3: rule "r": rules\.0\.match\.body\.a/],
+  [
+    'system: smtp, soap: x',
+    /p\.yaml:3: rule "r": rules\.0\.match\.soap: soap looks into HTTP requests: system must be http/,
+  ],
   ['system: smtp, jsonrpc: x', /p\.yaml:3: rule "r": rules\.0\.match\.jsonrpc: jsonrpc looks into HTTP requests/],
 ])('a mistake in %s is named with file, line and rule', (match, expected) => {
   try {
@@ -132,7 +262,10 @@ it.each([
   }
 })
 
-it('host is required', () => {
+it('host is required, whatever the rule looks at', () => {
+  expect(() => parsePolicy('version: 1\nrules:\n  - {name: r, match: {soap: Get}, effect: read}\n', 'p.yaml')).toThrow(
+    /p\.yaml:3: rule "r": .*host is required/,
+  )
   expect(() =>
     parsePolicy('version: 1\nrules:\n  - {name: r, match: {header: {a: b}}, effect: write}\n', 'p.yaml'),
   ).toThrow(/p\.yaml:3: rule "r": .*host is required/)

@@ -6,6 +6,8 @@ export interface HttpWorld extends World {
   readonly url: string
   /** Every request that reached the server: method, path, body. */
   readonly log: string[]
+  /** Path and query of every GET. */
+  readonly reads: string[]
   /** Carrier headers of each request. */
   readonly carriers: Record<string, string | undefined>[]
   /** Connections that were opened. */
@@ -15,6 +17,7 @@ export interface HttpWorld extends World {
 /** A real HTTP server that keeps what reaches it and answers with JSON. */
 export async function startHttpWorld(): Promise<HttpWorld> {
   const log: string[] = []
+  const reads: string[] = []
   const carriers: Record<string, string | undefined>[] = []
   let connections = 0
   const server: Server = createServer((request, response) => {
@@ -24,6 +27,7 @@ export async function startHttpWorld(): Promise<HttpWorld> {
     })
     request.on('end', () => {
       if (request.method !== 'GET' && request.method !== 'HEAD') log.push(`${request.method} ${request.url} ${body}`)
+      else if (request.method === 'GET') reads.push(request.url ?? '')
       const { baggage, tracestate } = request.headers as Record<string, string | undefined>
       carriers.push({ baggage, tracestate, flag: request.headers['x-dry-run']?.toString() })
       response.setHeader('content-type', 'application/json')
@@ -39,6 +43,7 @@ export async function startHttpWorld(): Promise<HttpWorld> {
     url,
     env: { URL: url },
     log,
+    reads,
     carriers,
     connections: () => connections,
     state: async () => [...log],

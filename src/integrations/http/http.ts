@@ -11,7 +11,7 @@ import { classifyHttp, type HttpCall, suspicion } from './http-effect.js'
 import { tapRequest } from './model-call.js'
 import { decisionOn, recheckHead } from './recheck.js'
 import { plannedRead, tellUnanswered } from './resources/overlaid-read.js'
-import { answerBlocked, isRefusedByPolicy, refusal, type SendHeld, unrecorded } from './responder.js'
+import { answerBlocked, goesOut, isRefusedByPolicy, refusal, type SendHeld, unrecorded } from './responder.js'
 import { SimulatedSocket, SimulatedTlsSocket } from './simulated-socket.js'
 import { isTelemetryExport } from './telemetry-export.js'
 
@@ -202,7 +202,7 @@ function wrapAgent(
     const decision = decided.get(request)
     const create = () => Reflect.apply(createSocket, this, [request, options, callback])
     if (decision === undefined) return create()
-    return decision === 'exempt' || decision.verdict === 'allow' ? guard.permit('http', create) : create()
+    return decision === 'exempt' || goesOut(decision) ? guard.permit('http', create) : create()
   }
 }
 

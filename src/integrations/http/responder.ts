@@ -6,9 +6,11 @@ import { ATTR_MAIL_RECIPIENT_COUNT, HEADER_FLAG } from '../../semconv.js'
 import { attemptOf, tick } from './attempt.js'
 import { type CapturedBody, payloadOf } from './body-capture.js'
 import type { HttpCall } from './http-effect.js'
+import { type PreparedValidation, prepareValidation, verdictAnswer } from './provider-validation.js'
 import { answerRead, plannedRead } from './resources/overlaid-read.js'
 import { type ChangePreview, type Previewed, previewChange } from './resources/resource-preview.js'
 import { rememberWrite } from './resources/run-resources.js'
+import { isResponding } from './rule-answer.js'
 import { recipientsOf, type Simulation, simulateHttp } from './simulate.js'
 import type { Exchange, Responder, SimulatedResponse } from './wire-peer.js'
 
@@ -44,6 +46,8 @@ export function answerBlocked(
   let answered = false
   const began = tick(current().run)
   const abort = new AbortController()
+  // Asked here, in the caller's context: the socket answers in whoever's.
+  const nested = isResponding()
   return {
     async respond(exchange) {
       const held = current(exchange)
@@ -63,7 +67,14 @@ export function answerBlocked(
         guard.record(decision)
         throw decision.error
       }
-      const response = await block(guard, { decision, call, exchange, send, signal: abort.signal }, began)
+      const prepared = send === undefined ? undefined : validationOf(decision, exchange)
+      if (prepared !== undefined && 'exchange' in prepared && send !== undefined) {
+        settled = forwardedOf(decision)
+        return await validate(guard, settled, exchange, prepared, (to, sent) => send(to, sent, abort.signal))
+      }
+      const refused = prepared !== undefined && 'refused' in prepared ? prepared.refused : undefined
+      const previewed = { decision, call, exchange, send, signal: abort.signal }
+      const response = await block(guard, previewed, began, nested, refused)
       answered = true
       return response
     },
@@ -103,27 +114,82 @@ export function refusal(guard: Guard, decision: Decision): Error {
   )
 }
 
+/** Whether a decision lets its call reach a socket. */
+export function goesOut({ verdict }: Decision): boolean {
+  return verdict === 'allow' || verdict === 'forward'
+}
+
 /** `onBlocked: throw`: a final answer, because a socket error makes SDKs try again. */
 export function isRefusedByPolicy({ verdict, error }: Decision): boolean {
   return verdict === 'block' && error instanceof DryTraceError && error.code === 'DRY_BLOCKED'
 }
 
-async function block(guard: Guard, previewed: Previewed, began: number): Promise<SimulatedResponse> {
+type Sender = (decision: Decision, exchange: Exchange) => Promise<SimulatedResponse>
+
+/** Undefined when no rule asks for it, or what blocks the call is more than the policy. */
+function validationOf(decision: Decision, exchange: Exchange): ReturnType<typeof prepareValidation> | undefined {
+  const { validate, verdict, error } = decision
+  if (validate === undefined || verdict !== 'block') return undefined
+  if (error !== undefined && !isRefusedByPolicy(decision)) return undefined
+  return prepareValidation(validate, decision, exchange)
+}
+
+function forwardedOf({ error: _, ...decision }: Decision): Decision {
+  return { ...decision, verdict: 'forward' }
+}
+
+/** On record first, then sent in the provider's validation mode; the caller gets the provider's verdict. */
+async function validate(
+  guard: Guard,
+  decision: Decision,
+  asked: Exchange,
+  { exchange, note }: PreparedValidation,
+  send: Sender,
+): Promise<SimulatedResponse> {
+  guard.record(decision, { ...sent(decision, asked), note })
+  const response = await send(decision, exchange)
+  const id = () => guard.syntheticId(decision.run, 'string')
+  return decision.validate === undefined ? response : await verdictAnswer(decision.validate, exchange, response, id)
+}
+
+async function block(
+  guard: Guard,
+  previewed: Previewed,
+  began: number,
+  nested: boolean,
+  refused?: string,
+): Promise<SimulatedResponse> {
   const { decision, call, exchange } = previewed
   const syntheticIds: string[] = []
-  const refused = isRefusedByPolicy(decision)
   const planned = await previewOrNote(guard, previewed)
-  const { response, fidelity } = refused
-    ? { response: refusalOf(decision), fidelity: undefined }
-    : withPlanned(simulateHttp(guard, decision, exchange, syntheticIds), exchange, planned)
-  const recorded = guard.record(decision, {
-    preview: planned?.preview ?? { method: 'synthesized', rows: exchange.upgrade ? 0 : 1, diff: [] },
+  const attempt = (status: number) => ({ attempt: attemptOf(decision, exchange, status, began) })
+  const detail = {
+    preview: planned?.preview ?? { method: 'synthesized' as const, rows: exchange.upgrade ? 0 : 1, diff: [] },
     ...sent(decision, exchange),
-    ...(fidelity === undefined ? {} : { fidelity }),
+    ...(refused === undefined ? {} : { note: refused }),
+  }
+  if (isRefusedByPolicy(decision)) {
+    const answer = finalAnswer(decision, decision.error as DryTraceError)
+    guard.record(decision, { ...detail, ...attempt(answer.status) })
+    return answer
+  }
+  let simulation: Simulation
+  try {
+    simulation = await simulateHttp(guard, decision, exchange, syntheticIds, nested)
+  } catch (cause) {
+    const error = guard.fail(decision, cause, { ...detail, ...attempt(451) })
+    if (!(error instanceof DryTraceError) || error.code === 'DRY_JOURNAL') throw error
+    return finalAnswer(decision, error)
+  }
+  const { response, ...simulated } = withPlanned(simulation, exchange, planned)
+  const notes = [refused, simulated.note].filter((note) => note !== undefined)
+  const recorded = guard.record(decision, {
+    ...detail,
+    ...simulated,
     syntheticIds,
-    attempt: attemptOf(decision, exchange, response.status, began),
+    ...attempt(response.status),
+    ...(notes.length === 0 ? {} : { note: notes.join('; ') }),
   })
-  if (refused) return response
   const { run, effect } = decision
   try {
     const write = { call, exchange, answer: response, ids: syntheticIds, summary: effect.summary }
@@ -138,7 +204,7 @@ async function block(guard: Guard, previewed: Previewed, began: number): Promise
 function withPlanned(simulation: Simulation, { method }: Exchange, planned: ChangePreview | undefined): Simulation {
   const { response, fidelity } = simulation
   if (fidelity !== 'empty' || planned?.after === undefined || !/^(PUT|PATCH)$/i.test(method)) return simulation
-  return { response: { ...response, body: JSON.stringify(planned.after) }, fidelity: 'plausible' }
+  return { ...simulation, response: { ...response, body: JSON.stringify(planned.after) }, fidelity: 'plausible' }
 }
 
 /** Without it the blocked request still goes on record, with what went wrong. */
@@ -172,8 +238,7 @@ function sent(decision: Decision, exchange: Exchange): EffectDetail {
 }
 
 /** Of all statuses the one that every client measured takes as final, but Slack's, which tries again whatever is not 200. */
-function refusalOf({ error, rule, effect }: Decision): SimulatedResponse {
-  const { code, message } = error as DryTraceError
+function finalAnswer({ rule, effect }: Decision, { code, message }: DryTraceError): SimulatedResponse {
   return {
     status: 451,
     headers: { 'content-type': 'application/json', [HEADER_FLAG]: 'blocked' },

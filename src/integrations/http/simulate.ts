@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto'
 import type { Decision, Guard } from '../../guard/guard.js'
 import { bodyOf, readBody } from '../../policy/http/request-facts.js'
+import type { Respond, SyntheticIds } from '../../policy/http/respond.js'
 import { responsePacks } from '../../policy/packs/answers/index.js'
-import type { BlockedCall, PackAnswer, ResponsePack, SyntheticIds } from '../../policy/packs/response-pack.js'
+import type { BlockedCall, PackAnswer, ResponsePack } from '../../policy/packs/response-pack.js'
 import { HEADER_FLAG } from '../../semconv.js'
 import { splitPath } from './http-effect.js'
+import { computedAnswer, statedAnswer } from './rule-answer.js'
 import type { Exchange, SimulatedResponse } from './wire-peer.js'
 
 /** Told apart from every real answer; SDKs ignore it. */
@@ -13,10 +15,22 @@ const MARK = { [HEADER_FLAG]: 'blocked' }
 export interface Simulation {
   readonly response: SimulatedResponse
   readonly fidelity: 'plausible' | 'empty'
+  readonly note?: string
 }
 
-/** A rule's answer, else the service's own, else the one most SDKs take as success: 200 with an empty JSON object. */
-export function simulateHttp(guard: Guard, decision: Decision, exchange: Exchange, ids: string[]): Simulation {
+/**
+ * A rule's answer, else the service's own, else the one most SDKs take as success: 200 with an empty JSON object.
+ *
+ * @param nested the call was made by a responder function
+ * @throws DryTraceError `DRY_GUARD_FAILED` when a rule's responder function fails
+ */
+export async function simulateHttp(
+  guard: Guard,
+  decision: Decision,
+  exchange: Exchange,
+  ids: string[],
+  nested: boolean,
+): Promise<Simulation> {
   if (exchange.upgrade) {
     const websocket = /websocket/i.test(exchange.headers['upgrade'] ?? '')
     return { response: { status: websocket ? 101 : 426, headers: MARK }, fidelity: 'empty' }
@@ -27,20 +41,55 @@ export function simulateHttp(guard: Guard, decision: Decision, exchange: Exchang
     return id
   }
   const synthetic = { string: made('string'), uuid: made('uuid'), integer: made('integer') }
-  if (decision.respond !== undefined) return byRule(decision.respond, synthetic, exchange)
   const call = blockedCall(decision, exchange)
+  const ruled =
+    decision.respond === undefined
+      ? undefined
+      : await byRule(guard, { ...decision, respond: decision.respond }, exchange, call, synthetic, ids, nested)
+  if (ruled !== undefined && 'response' in ruled) {
+    return { ...ruled, response: { ...ruled.response, headers: { ...ruled.response.headers, ...MARK } } }
+  }
+  const note = ruled === undefined ? {} : { note: ruled.none }
   const answer = answerOf(call, guard, synthetic)
   if (answer !== undefined) {
     const { status, headers, body } = answer
     return {
       response: { status, headers: { ...headers, ...MARK }, ...(body === undefined ? {} : { body }) },
       fidelity: 'plausible',
+      ...note,
     }
   }
   return {
     response: { status: 200, headers: { 'content-type': 'application/json', ...MARK }, body: '{}' },
     fidelity: 'empty',
+    ...note,
   }
+}
+
+/** Undefined, or a reason in words: no answer by the rule after all. */
+async function byRule(
+  guard: Guard,
+  decision: Decision & { respond: Respond },
+  { path }: Exchange,
+  call: BlockedCall,
+  ids: SyntheticIds,
+  made: string[],
+  nested: boolean,
+): Promise<Simulation | { readonly none: string }> {
+  const { respond } = decision
+  if (respond.compute !== undefined) {
+    if (nested) return { none: 'called by a responder function, so answered without one' }
+    return { response: await computedAnswer(guard, decision, respond.compute, call, path, ids), fidelity: 'plausible' }
+  }
+  if (respond.document !== undefined) {
+    const answer = respond.document.answer(call, ids)
+    if ('none' in answer) return answer
+    const { note, ...response } = answer
+    // Some were tried and did not fit the schema.
+    made.splice(0, made.length, ...made.filter((id) => response.body?.includes(id)))
+    return { response, fidelity: 'plausible', ...(note === undefined ? {} : { note }) }
+  }
+  return { response: statedAnswer(respond, call, ids), fidelity: 'plausible' }
 }
 
 function answerOf(call: BlockedCall, guard: Guard, ids: SyntheticIds): PackAnswer | undefined {
@@ -70,61 +119,16 @@ function packFor(call: BlockedCall, enabled: (id: string) => boolean): ResponseP
 
 function blockedCall({ effect }: Decision, { method, path, headers, body }: Exchange): BlockedCall {
   const [plain, search] = splitPath(path)
+  const readable = readBody(body.head, body.contentType, body.contentEncoding)
   return {
     method,
     host: (effect.match['host'] ?? '').toLowerCase(),
     path: plain,
     query: new URLSearchParams(search),
     headers,
-    body: readBody(body.head, body.contentType, body.contentEncoding) ?? bodyOf('', body.contentType),
+    body: readable ?? bodyOf('', body.contentType),
+    whole: readable !== null && body.size === body.head.length,
     md5: () =>
       body.size === body.head.length ? createHash('md5').update(body.head).digest('hex') : body.digest.slice(0, 32),
-  }
-}
-
-function byRule(respond: NonNullable<Decision['respond']>, ids: SyntheticIds, exchange: Exchange): Simulation {
-  const fill = (value: unknown): unknown => template(value, ids.string, exchange)
-  const json = respond.json === undefined ? undefined : JSON.stringify(fill(respond.json))
-  const type =
-    json !== undefined ? 'application/json' : respond.text !== undefined ? 'text/plain; charset=utf-8' : undefined
-  const body = json ?? (respond.text === undefined ? undefined : String(fill(respond.text)))
-  return {
-    response: {
-      status: respond.status ?? 200,
-      headers: { ...(type === undefined ? {} : { 'content-type': type }), ...respond.headers, ...MARK },
-      ...(body === undefined ? {} : { body }),
-    },
-    fidelity: 'plausible',
-  }
-}
-
-const PLACEHOLDER = /\{\{\s*([\w.]+)\s*\}\}/g
-
-/**
- * `{{syntheticId}}`, `{{now}}`, `{{request.<field>}}` (a top-level field of the
- * JSON body). A string that is one placeholder takes the value's own type.
- */
-function template(value: unknown, id: () => string, exchange: Exchange): unknown {
-  if (typeof value === 'string') {
-    const whole = /^\{\{\s*([\w.]+)\s*\}\}$/.exec(value)?.[1]
-    if (whole !== undefined) return lookup(whole, id, exchange)
-    return value.replace(PLACEHOLDER, (_, name: string) => String(lookup(name, id, exchange) ?? ''))
-  }
-  if (Array.isArray(value)) return value.map((item) => template(item, id, exchange))
-  if (typeof value === 'object' && value !== null) {
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, template(item, id, exchange)]))
-  }
-  return value
-}
-
-function lookup(name: string, id: () => string, exchange: Exchange): unknown {
-  if (name === 'syntheticId') return id()
-  if (name === 'now') return new Date().toISOString()
-  if (!name.startsWith('request.')) return undefined
-  try {
-    const body = JSON.parse(exchange.body.head.toString('utf8')) as Record<string, unknown>
-    return body[name.slice('request.'.length)] ?? null
-  } catch {
-    return null
   }
 }

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { subscribe } from 'node:diagnostics_channel'
+import { stringify } from 'node:querystring'
 import { carryFlag, withoutInjection } from '../../carriers/outgoing.js'
 import type { Decision, Guard, Hook } from '../../guard/guard.js'
 import { annotateLibrarySpan, expectLibrarySpan } from '../../guard/library-span.js'
@@ -7,7 +8,7 @@ import { shared } from '../../run/store.js'
 import { heldBody, heldHeaders } from '../http/held-request.js'
 import { classifyHttp, type HttpCall, suspicion } from '../http/http-effect.js'
 import { plannedRead, tellUnanswered } from '../http/resources/overlaid-read.js'
-import { answerBlocked, isRefusedByPolicy, refusal, type SendHeld, unrecorded } from '../http/responder.js'
+import { answerBlocked, goesOut, isRefusedByPolicy, refusal, type SendHeld, unrecorded } from '../http/responder.js'
 import { SimulatedSocket, SimulatedTlsSocket } from '../http/simulated-socket.js'
 import { isTelemetryExport } from '../http/telemetry-export.js'
 import type { Integration } from '../integration.js'
@@ -128,7 +129,7 @@ let inside = 0
 function dryDispatch(dispatch: Dispatch): boolean {
   inside += 1
   try {
-    return decideDispatch(dispatch)
+    return decideDispatch({ ...dispatch, options: withQueryInPath(dispatch.options) })
   } finally {
     inside -= 1
   }
@@ -139,9 +140,7 @@ function decideDispatch(dispatch: Dispatch): boolean {
   const run = guard.run()
   const stamped = (options as StampedOptions | undefined)?.[DECISION]
   if (stamped !== undefined) {
-    return stamped === 'exempt' || stamped.verdict === 'allow'
-      ? guard.permit('undici', () => proceed(options))
-      : proceed(options)
+    return stamped === 'exempt' || goesOut(stamped) ? guard.permit('undici', () => proceed(options)) : proceed(options)
   }
   // Invalid arguments and closed clients get undici's own errors.
   if (run === undefined || !isValid(options, handler) || dispatcher.destroyed || dispatcher.closed)
@@ -176,7 +175,7 @@ function allow({ guard, options, handler, proceed }: Dispatch, decision: Decisio
   const bound = inCallersContext(handler, decision.run, tapModelCall(guard, decision, call, copy))
   const send = () => guard.permit('undici', () => proceed(copy, bound))
   const { result, span } = expectLibrarySpan('undici', () => (tell ? send() : withoutInjection(send)))
-  if (span !== undefined) annotateLibrarySpan(span, decision, 'allowed')
+  if (span !== undefined) annotateLibrarySpan(span, decision, decision.verdict === 'forward' ? 'forwarded' : 'allowed')
   return result
 }
 
@@ -253,6 +252,19 @@ function failUnseen(guard: Guard): void {
         : refusal(guard, decision)
     if (error !== undefined) failRequest(request, error)
   })
+}
+
+/**
+ * `query` joins the path only when undici makes its request, past us: rules
+ * look at it, and a request that is sent later has one path.
+ */
+function withQueryInPath(options: DispatchOptions): DispatchOptions {
+  const { path = '/', query } = options ?? {}
+  // The rest is refused by undici itself.
+  if (typeof query !== 'object' || query === null || typeof path !== 'string' || /[?#]/.test(path)) return options
+  const search = stringify(query as Record<string, string>)
+  const copy: DispatchOptions = Object.assign(Object.create(Object.getPrototypeOf(options)), options)
+  return Object.assign(copy, { path: search === '' ? path : `${path}?${search}`, query: undefined })
 }
 
 /** Never on the caller's own object: it may be used again, for another call. */

@@ -2,6 +2,7 @@ import { compilePattern } from '../pattern.js'
 import type { PolicyRule } from '../schema.js'
 import { graphqlOperation } from './graphql.js'
 import type { RequestBody, RequestFacts } from './request-facts.js'
+import { claimsSoap, soapEnvelope, soapHeaderActions, soapNames } from './soap.js'
 
 /** `unknown`: what the test needs has not been seen, or cannot be read. */
 export type Match = boolean | 'unknown'
@@ -23,6 +24,7 @@ export function requestTests(match: Fields, passes: boolean): RequestTest[] {
     ...(match.graphql === undefined ? [] : [graphqlTest(match.graphql)]),
     ...(match.jsonrpc === undefined ? [] : [jsonrpcTest(match.jsonrpc, passes)]),
     ...(match.aws === undefined ? [] : [awsTest(match.aws, passes)]),
+    ...(match.soap === undefined ? [] : [soapTest(match.soap, passes)]),
   ]
 }
 
@@ -107,4 +109,26 @@ function awsTest(pattern: string, passes: boolean): RequestTest {
 
 function formActions(body: RequestBody): string[] {
   return body.form()?.getAll('Action') ?? []
+}
+
+/**
+ * A server may go by any of the names a request gives: a rule that lets pass
+ * wants all of them, and a body it can read; a rule that blocks wants one.
+ */
+function soapTest(pattern: string, passes: boolean): RequestTest {
+  const one = compilePattern(pattern, '\0')
+  const matches = (action: string) => soapNames(action).some(one)
+  return (facts, readByMethod) => {
+    const named = soapHeaderActions(facts)
+    if (!passes && named.some(matches)) return true
+    if (passes && !named.every(matches)) return false
+    const { body } = facts
+    if (body === undefined) return readByMethod ? false : 'unknown'
+    if (body === null) return 'unknown'
+    const envelope = soapEnvelope(body)
+    if (envelope === 'other') return false
+    // What cannot be read may be what a rule blocks, and is never what one lets pass.
+    if (envelope === 'unreadable') return passes || !claimsSoap(facts) ? false : 'unknown'
+    return quantified([...named, ...envelope.actions, ...envelope.operations], matches, passes)
+  }
 }

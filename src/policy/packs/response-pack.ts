@@ -1,4 +1,5 @@
 import type { RequestBody } from '../http/request-facts.js'
+import type { SyntheticIds } from '../http/respond.js'
 
 /** A blocked request, whole, as the answer to it is worked out from. */
 export interface BlockedCall {
@@ -10,6 +11,8 @@ export interface BlockedCall {
   /** By lower-case name. */
   readonly headers: Readonly<Record<string, string>>
   readonly body: RequestBody
+  /** False when the body is larger than what is kept, or cannot be decoded: `body` is then its start, or empty. */
+  readonly whole: boolean
   /** A digest of the whole body, hex, as long as an MD5: the MD5 itself, if the body is small enough to be kept. */
   md5(): string
 }
@@ -18,14 +21,6 @@ export interface PackAnswer {
   readonly status: number
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: string
-}
-
-/** Makes up ids that are recognised when they show up again. */
-export interface SyntheticIds {
-  /** `dry_…` */
-  string(): string
-  uuid(): string
-  integer(): string
 }
 
 /**

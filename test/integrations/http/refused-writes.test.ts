@@ -87,6 +87,27 @@ it('reads that may write are told apart: certain ones are blocked, the others pa
   expect(JSON.stringify(effects)).not.toContain('secret')
 })
 
+it('what undici is given as query is seen by rules, and sent as such where it passes', async () => {
+  const policy = `version: 1
+rules:
+  - {name: writes, match: {system: http, host: 127.0.0.1, query: {Action: "Send*"}}, effect: write}
+`
+  const { out, effects } = await dry<(string | undefined)[]>(
+    policy,
+    `const ask = async (path, query, method) => (await undici.request(url + path, { query, method })).headers['x-dry-run']
+     const client = new undici.Client(url)
+     const byClient = await client.request({ path: '/q', method: 'GET', query: { Action: 'SendMessage' } })
+     return [await ask('/q', { Action: 'SendMessage' }), byClient.headers['x-dry-run'], await ask('/q', { Action: 'List', a: ['1', '2'] })]`,
+  )
+  expect(out).toEqual(['blocked', 'blocked', null])
+  expect(effects.map(({ outcome, rule }) => `${outcome} ${rule}`)).toEqual([
+    'blocked writes',
+    'blocked writes',
+    'allowed default.read',
+  ])
+  expect(world.reads.at(-1)).toBe('/q?Action=List&a=1&a=2')
+})
+
 it('whom a message would have reached is on record', async () => {
   const post = (url: string, body: unknown) =>
     `await fetch(${JSON.stringify(url)}, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(${JSON.stringify(body)}) })`

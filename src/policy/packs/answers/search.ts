@@ -1,4 +1,5 @@
-import { type BlockedCall, json, type ResponsePack, type SyntheticIds } from '../response-pack.js'
+import type { SyntheticIds } from '../../http/respond.js'
+import { type BlockedCall, json, type ResponsePack } from '../response-pack.js'
 
 const SHARDS = { total: 1, successful: 1, failed: 0 }
 const OPERATIONS: ReadonlySet<string> = new Set(['index', 'create', 'update', 'delete'])
