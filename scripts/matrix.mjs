@@ -1,7 +1,7 @@
 // npm run matrix: what depends on Node itself, on every line of Node that is supported. Needs `npm run build`.
 // Fetches each Node as the npm package `node` into .build/nodes, or takes the one that NODE_22, NODE_24, NODE_26 name.
-// Writes docs/node-versions.md, and ends with 1 when anything is red. Versions as arguments run those alone; the table
-// is then of what was last run of the others (.build/matrix).
+// Writes docs/node-versions.md, and ends with 1 when anything is red. Arguments pick versions, and
+// suites by a part of their names; the table is then of what was last run of the others too (.build/matrix).
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -102,22 +102,26 @@ ${SUITES.map(({ name }) => row([name, ...columns.map(({ suites }) => cell(suites
 
 const stored = (major) => path.join(STORE, `${major}.json`)
 
-function measure(major) {
+function measure(major, suites) {
   const node = nodeOf(major)
   const facts = 'JSON.stringify([process.versions.node, process.versions.undici])'
   const [version, undici] = JSON.parse(execFileSync(node, ['-p', facts], { encoding: 'utf8' }))
-  const suites = {}
-  for (const { name, path: file } of SUITES) {
-    suites[name] = run(node, file)
-    console.error(`Node ${version}: ${name}: ${cell(suites[name])}`)
-    for (const failure of suites[name].failures) console.error(failure)
-    writeFileSync(stored(major), JSON.stringify({ version, undici, suites }))
+  for (const { name, path: file } of suites) {
+    const counted = run(node, file)
+    console.error(`Node ${version}: ${name}: ${cell(counted)}`)
+    for (const failure of counted.failures) console.error(failure)
+    const before = existsSync(stored(major)) ? JSON.parse(readFileSync(stored(major), 'utf8')).suites : {}
+    writeFileSync(stored(major), JSON.stringify({ version, undici, suites: { ...before, [name]: counted } }))
   }
 }
 
-mkdirSync(STORE, { recursive: true })
 const asked = process.argv.slice(2)
-for (const major of asked.length > 0 ? asked : MAJORS) measure(major)
+const majors = asked.filter((each) => MAJORS.includes(each))
+const names = asked.filter((each) => !MAJORS.includes(each))
+if (asked.length === 0) rmSync(STORE, { recursive: true, force: true })
+mkdirSync(STORE, { recursive: true })
+const suites = SUITES.filter(({ name }) => names.length === 0 || names.some((each) => name.includes(each)))
+for (const major of majors.length > 0 ? majors : MAJORS) measure(major, suites)
 const columns = MAJORS.filter((major) => existsSync(stored(major))).map((major) =>
   JSON.parse(readFileSync(stored(major), 'utf8')),
 )
