@@ -4,8 +4,8 @@ import { type Command, readArguments, UsageError } from './command.js'
 const help = `Usage: drytrace policy check [FILE]
 
 Checks the policy: FILE, else DRYTRACE_POLICY, else drytrace.config.yaml,
-.yml, .json or .mjs in the working directory. A mistake is named with its file, line
-and rule.
+.yml, .json or .mjs in the working directory. A mistake is named with its file,
+line and rule.
 
 Exit codes: 0 valid, 2 invalid or not found.
 `

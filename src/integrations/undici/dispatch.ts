@@ -1,3 +1,4 @@
+import { stringify } from 'node:querystring'
 import type { HeaderBag } from '../../carriers/outgoing.js'
 import type { Decision, Guard } from '../../guard/guard.js'
 import type { Run } from '../../run/run.js'
@@ -57,6 +58,19 @@ export function inCallersContext(handler: Handler, run: Run, observe?: Observer)
     }
   }
   return view
+}
+
+/**
+ * `query` joins the path only when undici makes its request, past us: rules
+ * look at it, and a request that is sent later has one path.
+ */
+export function withQueryInPath(options: DispatchOptions): DispatchOptions {
+  const { path = '/', query } = options ?? {}
+  // The rest is refused by undici itself.
+  if (typeof query !== 'object' || query === null || typeof path !== 'string' || /[?#]/.test(path)) return options
+  const search = stringify(query as Record<string, string>)
+  const copy: DispatchOptions = Object.assign(Object.create(Object.getPrototypeOf(options)), options)
+  return Object.assign(copy, { path: search === '' ? path : `${path}?${search}`, query: undefined })
 }
 
 /** Headers as a dispatch option: a flat array, an iterable of pairs, or an object. Written back as an array. */

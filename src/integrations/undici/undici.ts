@@ -1,6 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { subscribe } from 'node:diagnostics_channel'
-import { stringify } from 'node:querystring'
 import { carryFlag, withoutInjection } from '../../carriers/outgoing.js'
 import type { Decision, Guard, Hook } from '../../guard/guard.js'
 import { annotateLibrarySpan, expectLibrarySpan } from '../../guard/library-span.js'
@@ -12,7 +11,15 @@ import { answerBlocked, goesOut, isRefusedByPolicy, refusal, type SendHeld, unre
 import { SimulatedSocket, SimulatedTlsSocket } from '../http/simulated-socket.js'
 import { isTelemetryExport } from '../http/telemetry-export.js'
 import type { Integration } from '../integration.js'
-import { type DispatchOptions, type Handler, headerBag, headersOf, inCallersContext, tapModelCall } from './dispatch.js'
+import {
+  type DispatchOptions,
+  type Handler,
+  headerBag,
+  headersOf,
+  inCallersContext,
+  tapModelCall,
+  withQueryInPath,
+} from './dispatch.js'
 import { collectAnswer } from './held-dispatch.js'
 
 /** The class every copy of undici exports; all of its clients share one base prototype. */
@@ -252,19 +259,6 @@ function failUnseen(guard: Guard): void {
         : refusal(guard, decision)
     if (error !== undefined) failRequest(request, error)
   })
-}
-
-/**
- * `query` joins the path only when undici makes its request, past us: rules
- * look at it, and a request that is sent later has one path.
- */
-function withQueryInPath(options: DispatchOptions): DispatchOptions {
-  const { path = '/', query } = options ?? {}
-  // The rest is refused by undici itself.
-  if (typeof query !== 'object' || query === null || typeof path !== 'string' || /[?#]/.test(path)) return options
-  const search = stringify(query as Record<string, string>)
-  const copy: DispatchOptions = Object.assign(Object.create(Object.getPrototypeOf(options)), options)
-  return Object.assign(copy, { path: search === '' ? path : `${path}?${search}`, query: undefined })
 }
 
 /** Never on the caller's own object: it may be used again, for another call. */

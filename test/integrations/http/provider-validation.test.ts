@@ -1,4 +1,5 @@
 import { createServer, type Server } from 'node:http'
+import { createServer as createHttp2Server } from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { dryHttp } from '../../support/dry-http.js'
@@ -99,6 +100,40 @@ describe('SendGrid', () => {
       Array(5).fill(['forwarded', 'check', 'sent to SendGrid in its sandbox mode, which delivers nothing']),
     )
     expect(effects[0]?.payload?.excerpt).toMatchObject({ recipients: ['a@x.io'] })
+  })
+
+  it('gets it over http2 as well', async () => {
+    const got: string[] = []
+    const h2 = createHttp2Server().on('stream', async (stream, headers) => {
+      let body = ''
+      for await (const chunk of stream.setEncoding('utf8')) body += chunk
+      got.push(`${headers[':method']} ${headers[':authority']}${headers[':path']} ${body}`)
+      stream.respond({ ':status': 200 })
+      stream.end()
+    })
+    await new Promise<void>((resolve) => h2.listen(0, '127.0.0.1', resolve))
+    const authority = `api.sendgrid.com:${(h2.address() as AddressInfo).port}`
+    const { out, effects } = await dryHttp<unknown[]>(
+      { 'policy.yaml': policy('sendgrid', 'api.sendgrid.com') },
+      `const session = http2.connect('http://${authority}', { lookup: (_, options, done) => options.all ? done(null, [{ address: '127.0.0.1', family: 4 }]) : done(null, '127.0.0.1', 4) })
+       const send = (path) => new Promise((resolve, reject) => {
+         const stream = session.request({ ':method': 'POST', ':path': path, 'content-type': 'application/json' })
+         stream.on('error', reject).on('response', (headers) => { stream.resume().on('end', () => resolve([headers[':status'], headers['x-dry-run']])) })
+         stream.end('{"subject":"x"}')
+       })
+       const out = [await send('/v3/mail/send'), await send('/v3/contacts')]
+       session.close()
+       return out`,
+    )
+    h2.close()
+    expect(out).toEqual([
+      [202, 'validated'],
+      [200, 'blocked'],
+    ])
+    expect(got).toEqual([
+      `POST ${authority}/v3/mail/send {"subject":"x","mail_settings":{"sandbox_mode":{"enable":true}}}`,
+    ])
+    expect(effects.map(({ outcome }) => outcome)).toEqual(['forwarded', 'blocked'])
   })
 
   it('hands its refusal to the caller as it is', async () => {
