@@ -1,5 +1,4 @@
 import type { Socket } from 'node:net'
-import path from 'node:path'
 import { PACKAGE_FILES } from '../package/own-file.js'
 
 /** Node's own HTTP client, its undici, and agents that only carry HTTP: what they send is decided at the request. */

@@ -22,6 +22,8 @@ export interface ClientState {
   placeHolds: boolean
   /** How often {@link place} turned out to be another one. */
   moves: number
+  /** Its command tags are listened to. */
+  followed: boolean
   /** Live code has changed definitions and may not have committed them. */
   defining: boolean
   /** Opened by a dry run and not yet handed out by the pool. */
@@ -59,6 +61,7 @@ export function followConnection(client: PgClient): ClientState {
     place: undefined,
     placeHolds: false,
     moves: 0,
+    followed: false,
     defining: false,
     newborn: false,
     settings,
@@ -70,9 +73,6 @@ export function followConnection(client: PgClient): ClientState {
     state.status = message?.status ?? 'I'
     if (!state.conversing) state.placeHolds = false
   })
-  client.connection?.on('commandComplete', (message: { text: string }) => {
-    if (!state.conversing) noteTag(state, message.text)
-  })
   client.connection?.on('parameterStatus', (message: { parameterName: string; parameterValue: string }) => {
     settings.set(message.parameterName, message.parameterValue)
     const encoding = settings.get('client_encoding') ?? ''
@@ -83,4 +83,14 @@ export function followConnection(client: PgClient): ClientState {
     }
   })
   return state
+}
+
+/** Hears when live code changes definitions: from the first statement on after a dry run has remembered any. */
+export function followDefinitions(client: PgClient): void {
+  const state = followConnection(client)
+  if (state.followed) return
+  state.followed = true
+  client.connection?.on('commandComplete', (message: { text: string }) => {
+    if (!state.conversing) noteTag(state, message.text)
+  })
 }

@@ -21,6 +21,13 @@ interface Entry {
 
 let entries = new Lru<Entry>(MAX_ENTRIES, MAX_KEY_CHARACTERS)
 
+let used = false
+
+/** True once anything has been remembered: from then on definitions that live code changes matter. */
+export function remembersAnything(): boolean {
+  return used
+}
+
 /** Where an entry belongs: the database, and how names are resolved there. */
 export function knownKey({ host, port, database }: PgClient, place: string, ...what: readonly unknown[]): string {
   return JSON.stringify([host, port, database, place, ...what])
@@ -32,6 +39,7 @@ export function known<T>(key: string): T | undefined {
 }
 
 export function remember(key: string, value: unknown): void {
+  used = true
   entries.set(key, { value, at: Date.now() })
 }
 
