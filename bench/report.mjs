@@ -91,5 +91,8 @@ Whatever is not as remembered is dropped and worked out anew. A definition that 
 drops everything at once. What no check sees is a default, a CHECK, an index, a trigger or a view that another process
 changed less than five seconds ago: a preview may then be wrong in that detail. It is a preview all the same; nothing of this
 decides what may run. The scan for dangerous functions is kept for five minutes per database.
+
+The first check is left out while nothing else has run on the connection. Behind a pooler that hands each transaction to
+some session nothing is remembered outside of transactions.
 `
 }

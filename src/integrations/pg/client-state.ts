@@ -20,6 +20,8 @@ export interface ClientState {
   place: string | undefined
   /** Nothing that could have changed {@link place} has run since. */
   placeHolds: boolean
+  /** A pooler hands each transaction to some session: none of them is known to be as we left it. */
+  pooled: boolean
   /** How often {@link place} turned out to be another one. */
   moves: number
   /** Its command tags are listened to. */
@@ -60,6 +62,7 @@ export function followConnection(client: PgClient): ClientState {
     conversing: false,
     place: undefined,
     placeHolds: false,
+    pooled: false,
     moves: 0,
     followed: false,
     defining: false,

@@ -48,8 +48,8 @@ export function forgetKnown(): void {
   if (entries.size > 0) entries = new Lru(MAX_ENTRIES, MAX_KEY_CHARACTERS)
 }
 
-/** The query whose only cell is the place of a connection. */
-export const PLACE_QUERY = `SELECT current_schemas(true)::text || ' ' || current_user`
+/** The query whose cells are the place of a connection, and the process that serves it. */
+export const PLACE_QUERY = `SELECT current_schemas(true)::text || ' ' || current_user, pg_backend_pid()`
 
 /** A name may mean a temporary table, which only this connection sees: nothing is remembered then. */
 export function isShared(place: string): boolean {

@@ -188,6 +188,18 @@ describe('what has changed meanwhile is noticed', () => {
     })
   })
 
+  it('nothing is taken for granted behind a pooler, which may serve each round trip by another session', async () => {
+    // What PgBouncer tells a client is no process of the server.
+    Object.assign(client, { processID: 1 })
+    await dry(async () => {
+      await update()
+      for (let i = 0; i < 3; i += 1) expect((await readOther()).rows).toEqual([{ name: 'one' }])
+      expect(await tripsOf(readOther)).toBeGreaterThan(1)
+      await insertItem('x')
+      expect(await tripsOf(() => insertItem('y'))).toBeGreaterThan(1)
+    })
+  })
+
   it('a name that has come to mean a table the run has written to', () =>
     dry(async () => {
       await client.query('UPDATE tenant.item SET qty = 70')
