@@ -101,7 +101,12 @@ export function createBarrier(): Barrier {
       ),
     gaps: () => {
       standing ??= findStanding()
-      return watched.length === 0 ? standing : [...standing, ...watched.flatMap((gaps) => gaps())]
+      let all = standing
+      for (const gaps of watched) {
+        const now = gaps()
+        if (now.length > 0) all = [...all, ...now]
+      }
+      return all
     },
   }
 }

@@ -20,8 +20,12 @@ export interface ClientState {
   place: string | undefined
   /** Nothing that could have changed {@link place} has run since. */
   placeHolds: boolean
+  /** A pooler hands each transaction to some session: none of them is known to be as we left it. */
+  pooled: boolean
   /** How often {@link place} turned out to be another one. */
   moves: number
+  /** Its command tags are listened to. */
+  followed: boolean
   /** Live code has changed definitions and may not have committed them. */
   defining: boolean
   /** Opened by a dry run and not yet handed out by the pool. */
@@ -58,7 +62,9 @@ export function followConnection(client: PgClient): ClientState {
     conversing: false,
     place: undefined,
     placeHolds: false,
+    pooled: false,
     moves: 0,
+    followed: false,
     defining: false,
     newborn: false,
     settings,
@@ -70,9 +76,6 @@ export function followConnection(client: PgClient): ClientState {
     state.status = message?.status ?? 'I'
     if (!state.conversing) state.placeHolds = false
   })
-  client.connection?.on('commandComplete', (message: { text: string }) => {
-    if (!state.conversing) noteTag(state, message.text)
-  })
   client.connection?.on('parameterStatus', (message: { parameterName: string; parameterValue: string }) => {
     settings.set(message.parameterName, message.parameterValue)
     const encoding = settings.get('client_encoding') ?? ''
@@ -83,4 +86,14 @@ export function followConnection(client: PgClient): ClientState {
     }
   })
   return state
+}
+
+/** Hears when live code changes definitions: from the first statement on after a dry run has remembered any. */
+export function followDefinitions(client: PgClient): void {
+  const state = followConnection(client)
+  if (state.followed) return
+  state.followed = true
+  client.connection?.on('commandComplete', (message: { text: string }) => {
+    if (!state.conversing) noteTag(state, message.text)
+  })
 }

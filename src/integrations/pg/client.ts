@@ -4,11 +4,12 @@ import type { Run } from '../../run/run.js'
 import { shared } from '../../run/store.js'
 import { classify, type Statement, unparsedStatement } from '../../sql/classify.js'
 import { grammarLoaded, loadGrammar } from '../../sql/grammar.js'
-import { type ClientState, followConnection, stateOf } from './client-state.js'
+import { type ClientState, followConnection, followDefinitions, stateOf } from './client-state.js'
 import { Conversation } from './conversation.js'
 import { loadLibrary, type PgLibrary } from './deliver.js'
 import { isPlainQuery, type PgClient, type PgConnection, type PgQuery, queueOf } from './driver.js'
 import { effectOf } from './effect.js'
+import { remembersAnything } from './known.js'
 import { pipelineKnown, sendOneByOne } from './pipeline.js'
 import { ReadOnly } from './read-only.js'
 import { isPinned, runPinned } from './rollback/rollback.js'
@@ -32,7 +33,10 @@ export function patchClient(Client: ClientClass, guard: Guard, hook: Hook, file:
 
   prototype.query = function query(config, values, callback) {
     const run = guard.run() ?? stateOf(this)?.transaction
-    if (run === undefined) return originalQuery.call(this, config, values, callback)
+    if (run === undefined) {
+      if (remembersAnything()) followDefinitions(this)
+      return originalQuery.call(this, config, values, callback)
+    }
     return dryQuery({
       guard,
       hook,

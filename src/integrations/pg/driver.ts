@@ -85,6 +85,8 @@ export interface PgClient extends EventEmitter {
   readonly port?: number
   readonly database?: string
   readonly user?: string
+  /** Of the server process the connection was opened to, or of what a pooler says in its place. */
+  readonly processID?: number | null
   readonly pipeline?: boolean
   readonly _Promise?: PromiseConstructor
   readyForQuery: boolean

@@ -44,8 +44,24 @@ export function isRead(statement: Statement): boolean {
   }
 }
 
+/** The last effect of a statement that was judged before: most come from the same endpoint again. */
+const recent = new WeakMap<Statement, { readonly endpoint: Endpoint; readonly effect: Effect }>()
+
 /** What one statement would do. `culprit` is the function or view that makes a query a write. */
 export function effectOf(statement: Statement, endpoint: Endpoint, culprit?: string): Effect {
+  if (culprit !== undefined) return describe(statement, endpoint, culprit)
+  const known = recent.get(statement)
+  if (known !== undefined && sameEndpoint(known.endpoint, endpoint)) return known.effect
+  const effect = describe(statement, endpoint)
+  recent.set(statement, { endpoint: { ...endpoint }, effect })
+  return effect
+}
+
+function sameEndpoint(left: Endpoint, right: Endpoint): boolean {
+  return left.host === right.host && left.port === right.port && left.database === right.database
+}
+
+function describe(statement: Statement, endpoint: Endpoint, culprit?: string): Effect {
   if (statement.kind === 'unparsed') throw new Error(`the SQL cannot be judged: ${statement.error}`)
   const read = culprit === undefined && isRead(statement)
   const called = culprit ?? (statement.kind === 'deny' ? statement.denied[0] : undefined)

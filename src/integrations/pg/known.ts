@@ -21,6 +21,13 @@ interface Entry {
 
 let entries = new Lru<Entry>(MAX_ENTRIES, MAX_KEY_CHARACTERS)
 
+let used = false
+
+/** True once anything has been remembered: from then on definitions that live code changes matter. */
+export function remembersAnything(): boolean {
+  return used
+}
+
 /** Where an entry belongs: the database, and how names are resolved there. */
 export function knownKey({ host, port, database }: PgClient, place: string, ...what: readonly unknown[]): string {
   return JSON.stringify([host, port, database, place, ...what])
@@ -32,6 +39,7 @@ export function known<T>(key: string): T | undefined {
 }
 
 export function remember(key: string, value: unknown): void {
+  used = true
   entries.set(key, { value, at: Date.now() })
 }
 
@@ -40,8 +48,8 @@ export function forgetKnown(): void {
   if (entries.size > 0) entries = new Lru(MAX_ENTRIES, MAX_KEY_CHARACTERS)
 }
 
-/** The query whose only cell is the place of a connection. */
-export const PLACE_QUERY = `SELECT current_schemas(true)::text || ' ' || current_user`
+/** The query whose cells are the place of a connection, and the process that serves it. */
+export const PLACE_QUERY = `SELECT current_schemas(true)::text || ' ' || current_user, pg_backend_pid()`
 
 /** A name may mean a temporary table, which only this connection sees: nothing is remembered then. */
 export function isShared(place: string): boolean {

@@ -104,17 +104,20 @@ export class ReadOnly {
 
   async #place(certain: boolean): Promise<string | undefined> {
     const { state } = this.#conversation
-    if (state.status === 'E') return undefined
+    // The next round trip may be another session's.
+    const loose = () => state.pooled && state.status === 'I'
+    if (state.status === 'E' || loose()) return undefined
     const ask = certain || state.status !== 'I' || state.moves >= MAX_MOVES
     if (state.place === undefined || (!state.placeHolds && ask)) {
-      let found: string | undefined
-      const answer = await this.query({ text: PLACE_QUERY }, { row: ([cell]) => (found = textOf(cell) ?? undefined) })
-      if (answer.error !== undefined) return undefined
-      state.place = found
-      // Inside a transaction a read of the run may change it unseen.
-      state.placeHolds = state.status === 'I'
+      const found: (string | null)[] = []
+      const answer = await this.query({ text: PLACE_QUERY }, { row: (cells) => void found.push(...cells.map(textOf)) })
+      const [place, pid] = found
+      if (answer.error !== undefined || place == null) return undefined
+      state.place = place
+      state.pooled = pid !== String(this.#conversation.client.processID)
+      this.held()
     }
-    return state.place !== undefined && isShared(state.place) ? state.place : undefined
+    return !loose() && isShared(state.place) ? state.place : undefined
   }
 
   /** What has the server check that names mean what they did, to go before a statement that relies on it. */
@@ -126,7 +129,8 @@ export class ReadOnly {
   /** What was relied on held. */
   held(): void {
     const { state } = this.#conversation
-    if (state.place !== undefined) state.placeHolds = state.status === 'I'
+    // Inside a transaction a read of the run may change it unseen.
+    state.placeHolds = state.place !== undefined && state.status === 'I'
   }
 
   /** What was relied on did not hold: it is looked up again. */

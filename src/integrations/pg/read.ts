@@ -39,7 +39,9 @@ export async function executeRead(session: Session, planned: Planned, decision: 
   if (culprit !== undefined) return await simulateBlocked(session, statement, session.decide(statement, culprit), true)
   const plan = await overlaidRead(session, statement, planned.several)
   const text = planned.several ? statement.text : undefined
-  // Written down while the server works: nothing of the answer reaches the caller before.
+  // What calls functions only the server knows is written down before it runs.
+  if (statement.kind === 'unsure') record(session, decision)
+  // The rest while the server works: nothing of the answer reaches the caller before.
   return await runRead(session, statement, text, plan, () => record(session, decision))
 }
 

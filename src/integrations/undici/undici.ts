@@ -284,7 +284,7 @@ function isValid(options: unknown, handler: unknown): boolean {
 
 function callOf(dispatcher: Dispatcher, options: DispatchOptions): HttpCall | undefined {
   const origin = options.origin ?? ownOrigin(dispatcher)
-  return origin === undefined ? undefined : parseCall(String(origin), { ...options, path: wholePath(options) })
+  return origin === undefined ? undefined : parseCall(String(origin), withQueryInPath(options))
 }
 
 function parseCall(
@@ -304,15 +304,6 @@ function parseCall(
     headers: headersOf(headers),
     headersFinal: true,
   }
-}
-
-/** The `query` option is put behind the path when the request is written. */
-function wholePath({ path = '/', query }: DispatchOptions): string {
-  if (typeof query !== 'object' || query === null || /[?#]/.test(path)) return path
-  const pairs = Object.entries(query).flatMap(([name, value]) =>
-    [value].flat().map((each): [string, string] => [name, String(each ?? '')]),
-  )
-  return pairs.length === 0 ? path : `${path}?${new URLSearchParams(pairs)}`
 }
 
 /** A Client or Pool is bound to one origin, kept under a symbol that each copy makes anew. */
