@@ -78,7 +78,8 @@ export class Front extends Duplex {
         this.destroy(error as Error)
       }
       callback()
-      void this.#work()
+      // The library forgets what it writes while it is inside of `write`: no answer may come before that returns.
+      queueMicrotask(() => void this.#work())
     })
   }
 
@@ -206,7 +207,8 @@ export class Front extends Duplex {
       this.#skipping = true
       return
     }
-    this.push(writeTypes(answer.parameterTypes ?? []))
+    statement.types = answer.parameterTypes ?? statement.types
+    this.push(writeTypes(statement.types))
     this.push(answer.fields === undefined ? message('n') : writeRowDescription(answer.fields))
   }
 

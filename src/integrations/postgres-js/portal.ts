@@ -15,11 +15,13 @@ export interface Caller {
 /** A statement the library has prepared. Nothing of it is known to the server. */
 export interface Prepared {
   readonly text: string
-  /** 0 where the library leaves the type to the server. */
-  readonly types: readonly number[]
+  /** 0 where the library leaves the type to the server; all of them known once it was described. */
+  types: readonly number[]
 }
 
 const ROW = 0x44
+const COMPLETE = 0x43
+const ERROR = 0x45
 
 /** One execution of a prepared statement, in one go or, for a cursor, in portions. */
 export class Portal implements Answers {
@@ -72,8 +74,9 @@ export class Portal implements Answers {
     }
     const end = this.#end as Buffer
     this.#front.push(ofPortion(end, given.length))
+    this.#executor.resume()
     await this.#running
-    return end[0] === 0x45
+    return end[0] === ERROR
   }
 
   /** Rows nobody asks for any more are read off the connection and dropped. */
@@ -97,8 +100,7 @@ export class Portal implements Answers {
   }
 }
 
-/** The tag of a query says how many rows the last portion had; that of a write how many it wrote. */
+/** The tag says how many rows the last portion had. */
 function ofPortion(end: Buffer, rows: number): Buffer {
-  if (end[0] !== 0x43 || !new Reader(end).string().startsWith('SELECT ')) return end
-  return message('C', cstring(`SELECT ${rows}`))
+  return end[0] === COMPLETE ? message('C', cstring(new Reader(end).string().replace(/\d+$/, String(rows)))) : end
 }
