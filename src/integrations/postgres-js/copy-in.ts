@@ -76,7 +76,7 @@ export class CopyIn {
   }
 
   /** The stream has ended. @returns the answer for the library */
-  async finish(): Promise<Buffer> {
+  async finish(caller: Caller | undefined): Promise<Buffer> {
     const lines = this.#lines + (this.#lineOpen ? 1 : 0)
     const rows = Math.max(0, lines - (this.#format.header ? 1 : 0))
     try {
@@ -87,7 +87,9 @@ export class CopyIn {
       })
       return message('C', cstring(`COPY ${rows}`))
     } catch (error) {
-      return writeError(fail(this.#session, this.#decision, error))
+      // The library has no way to tell the application of an error once it has said it is done.
+      caller?.stream?.destroy(fail(this.#session, this.#decision, error))
+      return message('C', cstring('COPY 0'))
     }
   }
 

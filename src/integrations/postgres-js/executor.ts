@@ -79,7 +79,7 @@ export class Executor {
 
   /** What the server says of a statement: its parameters and columns, or the error that it fails with. */
   async describe({ text, types }: Prepared, caller: Caller): Promise<Answer> {
-    const answer = await this.reader().describe(text, types.length > 0 ? types : undefined, false)
+    const answer = await this.reader().describe(text, types.length > 0 ? types : undefined, this.status !== 'T')
     if (answer.error === undefined || answer.lost || caller.query.onlyDescribe === true) return answer
     // It is not going to be executed; the way it fails goes on record as if it were.
     const { error } = await this.run({ text, types, simple: false }, caller, NOWHERE)

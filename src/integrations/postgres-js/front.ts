@@ -1,6 +1,7 @@
 import { Duplex } from 'node:stream'
 import { DryTraceError, messageOf } from '../../errors.js'
 import type { Guard } from '../../guard/guard.js'
+import type { Run } from '../../run/run.js'
 import { CopyIn } from './copy-in.js'
 import type { Executor } from './executor.js'
 import { type Caller, Portal, type Prepared } from './portal.js'
@@ -11,6 +12,7 @@ import { CANCEL_REQUEST, int32, message, PROTOCOL_3, Reader, Splitter } from './
 /** What stands behind a front. */
 export interface Backend {
   readonly guard: Guard
+  readonly run: Run
   /** Opens the run's own connection and starts a session on it with this packet. */
   open(packet: Buffer, front: Front): Promise<Executor>
   /** Asks the server to stop what the front of this process id is running. */
@@ -43,6 +45,7 @@ export class Front extends Duplex {
   /** After an error the rest of the batch does not count. */
   #skipping = false
   #copy: CopyIn | undefined
+  #copying: Caller | undefined
 
   constructor(backend: Backend) {
     super({ allowHalfOpen: false })
@@ -63,6 +66,12 @@ export class Front extends Duplex {
   relay(bytes: Buffer, answer: (bytes: Buffer) => void): void {
     this.#answer = answer
     this.push(bytes)
+  }
+
+  /** What the library calls of the application's (parsers, transforms, `debug`) belongs to the run. */
+  override emit(event: string | symbol, ...args: unknown[]): boolean {
+    const { guard, run } = this.#backend
+    return guard.within(run, () => super.emit(event, ...args))
   }
 
   override _read(): void {
@@ -229,6 +238,7 @@ export class Front extends Duplex {
     if (copy instanceof Error) this.push(writeError(copy))
     else if (copy !== undefined) {
       this.#copy = copy
+      this.#copying = caller
       this.push(copy.response)
       return
     } else await executor.run({ text, simple: true }, caller, this)
@@ -244,7 +254,7 @@ export class Front extends Duplex {
       return
     }
     this.#copy = undefined
-    const answer = type === 'c' ? await copy.finish() : copy.cancel(new Reader(bytes).string())
+    const answer = type === 'c' ? await copy.finish(this.#copying) : copy.cancel(new Reader(bytes).string())
     this.push(answer)
     this.#ready()
   }

@@ -40,6 +40,7 @@ export interface LibraryQuery extends Promise<unknown> {
   cursorFn?: (...args: never[]) => unknown
   /** The backend that it was given to. */
   state: unknown
+  resolve(value: unknown): void
   reject(error: unknown): void
   handle(): unknown
 }

@@ -1,3 +1,4 @@
+import type { Writable } from 'node:stream'
 import type { Decision } from '../../guard/guard.js'
 import type { Statement } from '../../sql/classify.js'
 import type { Executor } from './executor.js'
@@ -10,6 +11,8 @@ export interface Caller {
   readonly query: Pick<LibraryQuery, 'string' | 'onlyDescribe'>
   /** Decides in the caller's context. */
   decide(statement: Statement, culprit?: string): Decision
+  /** What the library gave the application for a COPY FROM. */
+  stream?: Writable
 }
 
 /** A statement the library has prepared. Nothing of it is known to the server. */

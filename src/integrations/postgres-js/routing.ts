@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { Writable } from 'node:stream'
 import { DryTraceError } from '../../errors.js'
 import type { Guard, Hook } from '../../guard/guard.js'
 import type { Run } from '../../run/run.js'
@@ -103,11 +104,12 @@ export function patchQuery(Query: QueryClass, guard: Guard, hook: Hook): void {
   prototype.handle = function handleDry(this: Stamped) {
     if (this.executed) return handle.call(this)
     const stamp = this[STAMP]
-    const shadow = stamp?.shadow ?? shadows.get(this.handler)
+    const shadow = instances.has(this.handler) ? undefined : (stamp?.shadow ?? shadows.get(this.handler))
     const run = shadow?.run ?? stamp?.run ?? guard.run()
     if (run === undefined) return handle.call(this)
     divert(this, run, shadow, guard, hook)
-    return handle.call(this)
+    // Serializers and `debug` are the application's: what they make is not the shadow's.
+    return inside.run(undefined, () => handle.call(this))
   }
 }
 
@@ -157,7 +159,11 @@ function follow(query: LibraryQuery, shadow: Shadow, guard: Guard): void {
       if (typeof backend?.pid === 'number') shadow.expect(backend.pid, caller)
     },
   })
-  const { reject, forEachFn, cursorFn } = query
+  const { resolve, reject, forEachFn, cursorFn } = query
+  query.resolve = (value) => {
+    if (value instanceof Writable) caller.stream = value
+    resolve.call(query, value)
+  }
   query.reject = (error) => reject.call(query, originalOf(error))
   if (forEachFn !== undefined) query.forEachFn = guard.bind(forEachFn)
   if (cursorFn !== undefined) query.cursorFn = guard.bind(cursorFn)
