@@ -280,7 +280,7 @@ describe('where a query is dry', () => {
           await tx`SELECT ${1}::int`
           // The library calls `then` of what comes back.
           const later = new Promise(() => undefined)
-          later.then = ((done: () => void) => sql`INSERT INTO t (v) VALUES ('then')`.then(done)) as typeof later.then
+          Reflect.set(later, 'then', (done: () => void) => sql`INSERT INTO t (v) VALUES ('then')`.then(done))
           return later
         })
         await new Promise((resolve) => setTimeout(resolve, 100))
