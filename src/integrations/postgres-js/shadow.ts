@@ -76,7 +76,6 @@ export class Shadow implements Backend {
       sslnegotiation: null,
       target_session_attrs: null,
       idle_timeout: IDLE_SECONDS,
-      fetch_types: original.options.fetch_types && Object.keys(source.learnt.shared.typeArrayMap).length === 0,
       connection: { ...original.options.connection, default_transaction_read_only: 'on' },
       onnotice() {},
       onnotify: undefined,
