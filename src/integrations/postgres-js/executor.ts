@@ -198,6 +198,8 @@ export class Executor {
 
   /** A write that a policy rule allows must pass the second lock. */
   async #setReadOnly(value: 'on' | 'off'): Promise<void> {
+    // Who was lost on the way took the setting along.
+    if (this.#options.connection.stream.destroyed) return
     const answer = await this.#conversation().simple(`SET SESSION default_transaction_read_only = ${value}`)
     if (answer.error !== undefined) throw answer.error
   }

@@ -94,7 +94,7 @@ export class ServerConnection extends EventEmitter implements PgConnection {
   }
 
   end(): void {
-    this.stream.end(message('X'))
+    if (this.stream.writable) this.stream.end(message('X'))
   }
 
   /** The connection is gone. */

@@ -243,12 +243,18 @@ describe('transactions', () => {
       expect(await code(own.savepoint((inner) => inner`SELECT 1`))).toBe('DRY_BLOCKED')
       expect(await code(own.file('/dev/null'))).toBe('DRY_BLOCKED')
       expect(await code(reserved`INSERT INTO t (v) VALUES ('leak')`)).toBe('DRY_BLOCKED')
+      await sql.begin(async (dryTx) => {
+        expect(await code(own`INSERT INTO t (v) VALUES ('leak')`)).toBe('DRY_BLOCKED')
+        await dryTx.savepoint(async () => {
+          expect(await code(own`INSERT INTO t (v) VALUES ('leak')`)).toBe('DRY_BLOCKED')
+        })
+      })
     })
     release()
     reserved.release()
     await live
     expect(await rows()).toEqual(['a', 'b', 'live'])
-    expect(takeEffects().map(({ outcome }) => outcome)).toEqual(Array(5).fill('failed'))
+    expect(takeEffects().map(({ outcome }) => outcome)).toEqual(Array(7).fill('failed'))
   })
 })
 
@@ -266,11 +272,21 @@ describe('where a query is dry', () => {
   })
 
   it('is not lifted by what the application does inside the library', async () => {
+    let tx: TransactionSql | undefined
+    let release = () => {}
+    const live = sql.begin(async (own) => {
+      tx = own
+      await new Promise<void>((resolve) => {
+        release = resolve
+      })
+    })
+    while (tx === undefined) await new Promise((resolve) => setTimeout(resolve, 5))
+    const own = tx
     const chatty = postgres(server.url, {
       max: 1,
       onnotice() {},
       debug: (_connection, query) => {
-        if (query.includes('drytrace') || query.includes('logged')) return
+        void own`INSERT INTO t (v) VALUES (${`by a live transaction ${Math.random()}`})`.catch(() => undefined)
         void sql`INSERT INTO t (v) VALUES (${`logged ${query.slice(0, 9)} ${Math.random()}`})`.catch(() => undefined)
       },
     })
@@ -285,8 +301,11 @@ describe('where a query is dry', () => {
         })
         await new Promise((resolve) => setTimeout(resolve, 100))
       })
+      release()
+      await live
       expect(await rows()).toEqual(['a', 'b'])
     } finally {
+      release()
       await chatty.end()
     }
   })
