@@ -62,8 +62,8 @@ it.each([
       let dryCount = 0
       const insert = (who, n) => styles[n % styles.length](who, n)
       // A continuation of a live call must still be live, and one of a dry call still dry.
-      const live = async (n) => { liveCount += await insert('live', n); liveCount += await insert('live', n + 1) }
-      const dry = (n) => dryRun({ id: 'run-' + n }, async () => { dryCount += await insert('dry', n); dryCount += await insert('dry', n + 1) })
+      const live = async (n) => { const one = await insert('live', n); const two = await insert('live', n + 1); liveCount += one + two }
+      const dry = (n) => dryRun({ id: 'run-' + n }, async () => { const one = await insert('dry', n); const two = await insert('dry', n + 1); dryCount += one + two })
       const failures = []
       for (let round = 0; round < 2; round++) {
         const calls = []
