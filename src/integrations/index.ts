@@ -5,6 +5,7 @@ import type { Integration } from './integration.js'
 import { nodemailerIntegration } from './nodemailer/nodemailer.js'
 import { pgIntegration, pgPoolIntegration } from './pg/pg.js'
 import { pgBossIntegration } from './pg-boss/pg-boss.js'
+import { postgresJsIntegration } from './postgres-js/postgres-js.js'
 import { processIntegration } from './process/process.js'
 import { undiciIntegration } from './undici/undici.js'
 
@@ -16,6 +17,7 @@ export const integrations: readonly Integration[] = [
   grpcIntegration,
   pgIntegration,
   pgPoolIntegration,
+  postgresJsIntegration,
   nodemailerIntegration,
   pgBossIntegration,
   processIntegration,

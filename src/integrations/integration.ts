@@ -18,6 +18,11 @@ export interface Target {
    */
   readonly bindings?: readonly string[]
   /**
+   * ES modules only: the local binding that is the default export, when `patch`
+   * returns a replacement for it. It must be a function declaration or `let`.
+   */
+  readonly defaultExport?: string
+  /**
    * CommonJS only: `patch` works on a copy that was loaded before us, because
    * it replaces what is looked up at each call. Without it such a copy is too
    * late and closes the gate.
@@ -25,7 +30,7 @@ export interface Target {
   readonly late?: boolean
   /**
    * Wraps what it is given, in place. A CommonJS target may return a
-   * replacement for `module.exports`. Runs before any other hook sees the
+   * replacement for `module.exports`, and an ES module one for its `defaultExport`. Runs before any other hook sees the
    * exports. Throwing marks the integration as failed and closes the gate.
    */
   patch(bindings: Bindings, guard: Guard, copy: Copy): unknown

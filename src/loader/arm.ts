@@ -35,6 +35,9 @@ export function armIntegrations(integrations: readonly Integration[], guard: Gua
     try {
       const replacement = entry.target.patch(bindings, guard, { file, version })
       if (replacement !== undefined) replace?.(replacement)
+      if (entry.target.defaultExport !== undefined && replace === undefined) {
+        throw new TypeError(`the default export of ${entry.file} cannot be replaced`)
+      }
       const integration = byName.get(entry.integration)
       if (integration === undefined) return
       const supported = version !== null && inRange(version, integration.versions)

@@ -84,10 +84,24 @@ function append(source: string, entry: ManifestEntry, esm: boolean): string {
   const call = `globalThis[Symbol.for(${JSON.stringify(PATCH_KEY)})]`
   // `typeof` does not throw for a name this version of the library does not have.
   const bindings = (entry.target.bindings ?? []).map((name) => `${name}:typeof ${name}==='undefined'?undefined:${name}`)
+  const { defaultExport } = entry.target
+  if (esm && defaultExport !== undefined) return appendReplacing(source, entry, bindings, defaultExport)
   const args = esm
     ? `${entry.id},import.meta.url,{${bindings.join(',')}}`
     : `${entry.id},__filename,module.exports,(value)=>{module.exports=value}`
   return `${source}\n;${SENTINEL}${call}(${args});\n`
+}
+
+/**
+ * `export default name` exports the value it has at that moment; under another
+ * spelling it is a live binding, which the footer can set. A module that is
+ * written differently is patched without the means to replace, which fails.
+ */
+function appendReplacing(source: string, entry: ManifestEntry, bindings: readonly string[], name: string): string {
+  const live = source.replace(new RegExp(`^export default ${name};?[ \\t]*$`, 'm'), `export { ${name} as default };`)
+  const replace = live === source ? '' : `,(value)=>{${name}=value}`
+  const call = `globalThis[Symbol.for(${JSON.stringify(PATCH_KEY)})]`
+  return `${live}\n;${SENTINEL}${call}(${entry.id},import.meta.url,{${bindings.join(',')}}${replace});\n`
 }
 
 /** `String(bytes)` would be "105,109,…": valid JavaScript that silently empties the module. */
