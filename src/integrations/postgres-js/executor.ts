@@ -50,6 +50,10 @@ export class Executor {
       port,
       database,
       user,
+      // Where it is not the server's own, a pooler is in between.
+      get processID() {
+        return options.connection.key?.pid
+      },
       connection: options.connection,
       readyForQuery: false,
       _activeQuery: null,
@@ -125,6 +129,7 @@ export class Executor {
       query,
       decide: caller.decide,
       current: undefined,
+      plain: true,
       setupSkipped: false,
     }
   }

@@ -85,8 +85,26 @@ export class ServerConnection extends EventEmitter implements PgConnection {
     this.stream.write(message('Q', cstring(text)))
   }
 
+  flush(): void {
+    this.stream.write(message('H'))
+  }
+
   sync(): void {
     this.stream.write(message('S'))
+  }
+
+  close({ type, name = '' }: { type: 'S' | 'P'; name?: string }): void {
+    this.stream.write(message('C', Buffer.from(type), cstring(name)))
+  }
+
+  /** What is copied in is counted and never sent. @throws always. */
+  sendCopyFromChunk(): never {
+    throw new Error('nothing is copied in over this connection')
+  }
+
+  /** @throws always, as {@link sendCopyFromChunk}. */
+  endCopyFrom(): never {
+    throw new Error('nothing is copied in over this connection')
   }
 
   sendCopyFail(reason: string): void {
@@ -128,6 +146,9 @@ export class ServerConnection extends EventEmitter implements PgConnection {
         return
       case 's':
         this.#active?.handlePortalSuspended(this)
+        return
+      case 'n':
+        this.emit('noData')
         return
       case 't':
         this.emit('parameterDescription', { dataTypeIDs: readTypes(bytes) })
