@@ -55,7 +55,7 @@ export const pgIntegration: Integration<PgCall, SimulatedResult> = {
     },
     {
       file: 'pg/lib/native/client.js',
-      patch: (Client, guard, copy) => patchNative(Client, guard, hookOf(copy)),
+      patch: (Client, guard, copy) => patchNative(Client, guard, hookOf(copy), copy.file),
     },
   ],
   classify: classifyCall,

@@ -1,6 +1,6 @@
 import { HAZARDS_QUERY, type Hazards, readHazards } from '../../sql/hazards.js'
 import { Lru } from '../../sql/lru.js'
-import type { Conversation } from './conversation.js'
+import type { Dialogue } from './dialogue.js'
 import { type Answer, type Fence, NO_FENCE, type Sink, type Step } from './round.js'
 
 /** What our own queries may cost a live database. */
@@ -17,9 +17,9 @@ const hazards = new Lru<{ found: Hazards; at: number }>(100, 100_000)
  * their own, or behind a savepoint of the transaction that is open.
  */
 export class ReadOnly {
-  readonly #conversation: Conversation
+  readonly #conversation: Dialogue
 
-  constructor(conversation: Conversation) {
+  constructor(conversation: Dialogue) {
     this.#conversation = conversation
   }
 

@@ -1,0 +1,36 @@
+import type { ClientState } from './client-state.js'
+import type { PgClient, PgConnection } from './driver.js'
+import type { Answer, Fence, Sink, Step } from './round.js'
+
+/** What replaces parts of the application's query on its way. */
+export interface ForwardOptions {
+  /** Replaces the text, and with it the parameters and their types. */
+  readonly text?: string
+  readonly values?: readonly unknown[]
+  readonly types?: readonly number[]
+  readonly sink?: Sink
+  readonly retag?: (tag: string) => string
+  /** What the application copies in may reach the server. */
+  readonly copyIn?: boolean
+}
+
+/** One call's hold of a connection, over as many round trips as it takes; the driver's queue waits meanwhile. */
+export interface Dialogue {
+  readonly client: PgClient
+  readonly connection: PgConnection
+  readonly state: ClientState
+  /** `I`, `T` or `E`, as of the last answer. */
+  readonly status: string
+  /** The error that said that the connection is lost. */
+  readonly lost: Error | undefined
+  /** Settles when the connection is lost. */
+  readonly gone: Promise<void>
+  hold(): void
+  release(): void
+  /** Sends one statement of ours within its fence. */
+  run(step: Step, fence?: Fence, sink?: Sink): Promise<Answer>
+  /** Sends the application's query within the fence, and lets it hear the answer. */
+  forward(fence: Fence, options?: ForwardOptions): Promise<Answer>
+  /** Sends a constant of ours. */
+  simple(text: string): Promise<Answer>
+}
