@@ -77,11 +77,7 @@ export class NativeAdapter implements PgQuery {
     this.#done()
     // pg has told it already when the connection was lost.
     if (this.#query.state === 'error') return
-    // pg's own would add the fields of libpq's last result, which is one of ours.
-    const query = this.#query
-    if (query.callback === undefined) this.#emit('error', error)
-    else this.#call(error)
-    query.state = 'error'
+    failNative(this.#query, error)
   }
 
   /** As pg's native query does when libpq has all results. */
@@ -95,12 +91,8 @@ export class NativeAdapter implements PgQuery {
     }
     query.state = 'end'
     this.#emit('end', results)
-    this.#call(null, results)
-  }
-
-  #call(error: Error | null, results?: unknown): void {
-    const { callback } = this.#query as { callback?: (...args: unknown[]) => unknown }
-    callback?.(error, results)
+    const { callback } = query as { callback?: (...args: unknown[]) => unknown }
+    callback?.(null, results)
   }
 
   #emit(event: string, ...args: unknown[]): void {
@@ -112,4 +104,12 @@ export class NativeAdapter implements PgQuery {
   #done(): void {
     this.#guard.root(() => setImmediate(() => EventEmitter.prototype.emit.call(this.#query as never, '_done')))
   }
+}
+
+/** Tells a query of its error. pg's own way would add the fields of libpq's last result, which is one of ours. */
+export function failNative(query: NativeQuery, error: Error): void {
+  const { callback } = query as { callback?: (error: Error) => unknown }
+  if (callback === undefined) (query as unknown as EventEmitter).emit('error', error)
+  else callback.call(query, error)
+  query.state = 'error'
 }

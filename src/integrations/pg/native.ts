@@ -8,7 +8,7 @@ import type { PgQuery } from './driver.js'
 import { effectOf } from './effect.js'
 import { NativeDialogue } from './native-dialogue.js'
 import { isNativeQuery, loadNativeLibrary, type NativeClient, type NativeLibrary } from './native-driver.js'
-import { NativeAdapter } from './native-query.js'
+import { failNative, NativeAdapter } from './native-query.js'
 import { ReadOnly } from './read-only.js'
 import { runScript } from './script.js'
 import type { Planned, Session } from './session.js'
@@ -105,7 +105,10 @@ function refuse(call: NativeCall, query: PgQuery, reason: string): void {
   const statement = unparsedStatement(typeof query.text === 'string' ? query.text : '', reason)
   const decision = decideOn(call, statement)
   const error = call.guard.fail(decision, new DryTraceError('DRY_BLOCKED', `dry run: ${reason}`))
-  process.nextTick(() => query.handleError(error, undefined as never))
+  process.nextTick(() => {
+    if (isNativeQuery(query)) failNative(query, error)
+    else query.handleError(error, undefined as never)
+  })
 }
 
 function decideOn({ guard, hook, run, client }: NativeCall, statement: Statement, culprit?: string): Decision {
@@ -168,19 +171,34 @@ async function begin(
   planned: readonly Planned[] | (() => readonly Planned[]),
 ): Promise<void> {
   const { state } = dialogue
-  const known = state.status !== undefined
-  if (known) await dialogue.readSettings().catch(() => undefined)
+  if (state.status !== undefined) await dialogue.readSettings().catch(() => undefined)
+  const statements = typeof planned === 'function' ? undefined : planned
+  const refusal = whyRefusedNow(dialogue, statements)
+  if (refusal !== undefined) {
+    const { guard, run, query } = session
+    const decision = session.decide(unparsedStatement(String(query.text ?? ''), refusal))
+    const error = new DryTraceError('DRY_BLOCKED', `dry run: ${refusal}`)
+    query.handleError(
+      guard.within(run, () => guard.fail(decision, error)),
+      dialogue.connection,
+    )
+    return
+  }
   await runScript(session, () => {
-    if (!known) throw new DryTraceError('DRY_BLOCKED', 'dry run: the state of this connection is not known')
-    if (state.unreadable !== undefined) {
-      throw new DryTraceError('DRY_BLOCKED', `dry run: SQL on this connection cannot be judged: ${state.unreadable}`)
-    }
     const plan = typeof planned === 'function' ? planned() : planned
-    if (plan.some(({ statement }) => statement.node === 'CopyStmt')) {
-      throw new DryTraceError('DRY_BLOCKED', 'dry run: COPY is not supported over pg-native')
-    }
+    if (copies(plan)) throw new DryTraceError('DRY_BLOCKED', 'dry run: COPY is not supported over pg-native')
     return plan
   })
+}
+
+function whyRefusedNow({ state }: NativeDialogue, plan: readonly Planned[] | undefined): string | undefined {
+  if (state.status === undefined) return 'the state of this connection is not known'
+  if (state.unreadable !== undefined) return `SQL on this connection cannot be judged: ${state.unreadable}`
+  return plan !== undefined && copies(plan) ? 'COPY is not supported over pg-native' : undefined
+}
+
+function copies(plan: readonly Planned[]): boolean {
+  return plan.some(({ statement }) => statement.node === 'CopyStmt')
 }
 
 function judge(text: unknown): readonly Statement[] {
