@@ -61,9 +61,9 @@ export const pgIntegration: Integration<PgCall, SimulatedResult> = {
   classify: classifyCall,
   simulate: simulateCall,
   docs:
-    'Everything that passes Client.query, cursors, query streams, COPY streams and pipeline mode included: reads run ' +
-    'in a READ ONLY transaction that is rolled back, writes are previewed as a SELECT. Refused in a dry run: COPY in ' +
-    'both directions, pg-native.',
+    'Everything that passes Client.query, cursors, query streams, COPY streams, pipeline mode and pg-native included: ' +
+    'reads run in a READ ONLY transaction that is rolled back, writes are previewed as a SELECT. Refused in a dry ' +
+    'run: COPY in both directions at once, and COPY or pipeline mode over pg-native.',
 }
 
 /** pg-pool hands connections on; it makes no effects of its own. */
