@@ -2,6 +2,7 @@ import { messageOf } from '../../errors.js'
 import { type ClientState, followConnection, type TransactionStatus, whyUnreadable } from './client-state.js'
 import type { Dialogue, ForwardOptions } from './dialogue.js'
 import type { Field, PgClient, PgConnection, RowDescription } from './driver.js'
+import { asDecided } from './native-binding.js'
 import {
   type Libpq,
   type NativeClient,
@@ -198,14 +199,16 @@ export class NativeDialogue implements Dialogue {
       }
       native.on('error', lose)
       try {
-        send((failed) => {
-          this.#followStatus()
-          if (failed) {
-            const error = serverError(pq)
-            if (error === undefined || this.state.status === undefined) lose(error ?? failed)
-            else end({ error: error as DatabaseError, rows: [], tag: '' })
-          } else end({ ...described(pq), rows: rowsOf(pq), tag: pq.cmdStatus() })
-        })
+        asDecided(() =>
+          send((failed) => {
+            this.#followStatus()
+            if (failed) {
+              const error = serverError(pq)
+              if (error === undefined || this.state.status === undefined) lose(error ?? failed)
+              else end({ error: error as DatabaseError, rows: [], tag: '' })
+            } else end({ ...described(pq), rows: rowsOf(pq), tag: pq.cmdStatus() })
+          }),
+        )
       } catch (error) {
         end({
           error: (error instanceof Error ? error : new Error(messageOf(error))) as DatabaseError,

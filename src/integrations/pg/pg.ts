@@ -6,6 +6,7 @@ import { patchClient } from './client.js'
 import type { Field } from './driver.js'
 import { type Endpoint, effectOf } from './effect.js'
 import { patchNative } from './native.js'
+import { patchBinding } from './native-binding.js'
 import { patchPool } from './pool.js'
 import { type SimulatedResult, simulateStatement } from './simulate.js'
 
@@ -21,6 +22,10 @@ export interface PgCall {
 
 function hookOf(copy: Copy): Hook {
   return { name: 'pg', version: copy.version }
+}
+
+function nativeHook(copy: Copy): Hook {
+  return { name: 'pg-native', version: copy.version }
 }
 
 function classifyCall(call: PgCall): Effect {
@@ -75,4 +80,17 @@ export const pgPoolIntegration: Integration<PgCall, SimulatedResult> = {
   classify: classifyCall,
   simulate: simulateCall,
   docs: 'Keeps dry and live callers of one pool apart.',
+}
+
+/** libpq's binding, where it is used without pg. */
+export const pgNativeIntegration: Integration<PgCall, SimulatedResult> = {
+  name: 'pg-native',
+  system: 'postgresql',
+  versions: '>=3.3 <4',
+  targets: [
+    { file: 'pg-native/index.js', patch: (Client, guard, copy) => patchBinding(Client, guard, nativeHook(copy)) },
+  ],
+  classify: classifyCall,
+  simulate: simulateCall,
+  docs: 'Guarded through pg (`pg.native`); used without it, every statement is refused in a dry run.',
 }

@@ -235,6 +235,42 @@ describe.skipIf(!pgNativeInstalled)('pg-native (apt-get install libpq-dev, npm c
     expect(await code(dry(() => native.query('SELECT 1')))).toBe('ok')
   })
 
+  it('used without pg it is refused, in a run and in a dry process; live it works', async () => {
+    const source = `
+      import { createRequire } from 'node:module'
+      import { dryRun } from ${JSON.stringify(`${DIST}/index.js`)}
+      const require = createRequire(${JSON.stringify(`${PG_CLIENTS}/package.json`)})
+      const Binding = require('pg-native')
+      const binding = new Binding()
+      binding.connectSync(process.env.PG_URL)
+      const use = async () => {
+        const code = (fn) => { try { return JSON.stringify(fn()) } catch (error) { return error.code } }
+        const byCallback = (method, ...args) => new Promise((resolve) => binding[method](...args, (error) => resolve(error ? error.code : 'ok')))
+        return [
+          code(() => binding.querySync("DELETE FROM item RETURNING 1 WHERE false")),
+          code(() => binding.querySync("DELETE FROM item WHERE false")),
+          await byCallback('query', 'DELETE FROM item WHERE false'),
+          await byCallback('prepare', 'later', 'DELETE FROM item WHERE false', 0),
+        ]
+      }
+      const { native } = require('pg')
+      const client = new native.Client(process.env.PG_URL)
+      await client.connect()
+      const through = async () => (await client.query('DELETE FROM item')).rowCount
+      const out = process.env.DRY_RUN ? [await use(), await through()] : [await dryRun({}, use), await use(), await dryRun({}, through)]
+      console.log(JSON.stringify(out))
+      await client.end()
+      binding.end()
+    `
+    const refused = Array(4).fill('DRY_BLOCKED')
+    const inRun = await runNode({ register: true, env: { PG_URL: server.url }, source })
+    expect(inRun.stderr).toBe('')
+    expect(JSON.parse(inRun.stdout)).toEqual([refused, [null, '[]', 'ok', 'ok'], 10])
+    const dryProcess = await runNode({ register: true, env: { PG_URL: server.url, DRY_RUN: '1' }, source })
+    expect(dryProcess.stderr).toBe('')
+    expect(JSON.parse(dryProcess.stdout)).toEqual([refused, 10])
+  })
+
   it('preloaded, in a process of its own, nothing gets through', async () => {
     const journal = scratchDirectory()
     const finished = await runNode({
