@@ -7,7 +7,10 @@ import { builtinRules } from '../dist/policy/packs/index.js'
 import { suspicionIds } from '../dist/policy/packs/suspicious.js'
 import { policySchema } from '../dist/policy/schema.js'
 
-const { engines, devDependencies } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
+const manifest = (name) => JSON.parse(readFileSync(new URL(name, import.meta.url), 'utf8'))
+const { engines, ...own } = manifest('../package.json')
+// What has to be compiled is a package of its own.
+const devDependencies = { ...manifest('../test/pg-clients/package.json').devDependencies, ...own.devDependencies }
 
 function policyJsonSchema() {
   const schema = z.toJSONSchema(policySchema, { io: 'input', unrepresentable: 'any', target: 'draft-2020-12' })

@@ -24,7 +24,6 @@ export const UNGUARDED_CLIENTS: ReadonlyMap<string, 'socket' | 'native'> = new M
   ['mqtt', 'socket'],
   ['nats', 'socket'],
   ['@grpc/grpc-js', 'socket'],
-  ['pg-native', 'native'],
   ['@prisma/engines', 'native'],
   ['oracledb', 'native'],
   ['better-sqlite3', 'native'],

@@ -3,7 +3,7 @@ import { httpIntegration } from './http/http.js'
 import { http2Integration } from './http2/http2.js'
 import type { Integration } from './integration.js'
 import { nodemailerIntegration } from './nodemailer/nodemailer.js'
-import { pgIntegration, pgPoolIntegration } from './pg/pg.js'
+import { pgIntegration, pgNativeIntegration, pgPoolIntegration } from './pg/pg.js'
 import { pgBossIntegration } from './pg-boss/pg-boss.js'
 import { postgresJsIntegration } from './postgres-js/postgres-js.js'
 import { processIntegration } from './process/process.js'
@@ -17,6 +17,7 @@ export const integrations: readonly Integration[] = [
   grpcIntegration,
   pgIntegration,
   pgPoolIntegration,
+  pgNativeIntegration,
   postgresJsIntegration,
   nodemailerIntegration,
   pgBossIntegration,

@@ -31,7 +31,7 @@ export interface ClientState {
   /** Opened by a dry run and not yet handed out by the pool. */
   newborn: boolean
   /** What the server says of its settings. */
-  readonly settings: ReadonlyMap<string, string>
+  readonly settings: Map<string, string>
   /** Takes back what a dry transaction would have written. */
   readonly undo: UndoLog
 }
@@ -78,12 +78,7 @@ export function followConnection(client: PgClient): ClientState {
   })
   client.connection?.on('parameterStatus', (message: { parameterName: string; parameterValue: string }) => {
     settings.set(message.parameterName, message.parameterValue)
-    const encoding = settings.get('client_encoding') ?? ''
-    if (settings.get('standard_conforming_strings') === 'off') {
-      state.unreadable = 'standard_conforming_strings is off'
-    } else {
-      state.unreadable = AMBIGUOUS_ENCODINGS.has(encoding) ? `client_encoding is ${encoding}` : undefined
-    }
+    state.unreadable = whyUnreadable(settings)
   })
   return state
 }
@@ -96,4 +91,11 @@ export function followDefinitions(client: PgClient): void {
   client.connection?.on('commandComplete', (message: { text: string }) => {
     if (!state.conversing) noteTag(state, message.text)
   })
+}
+
+/** Why quotes and backslashes in a text may mean something else than we think, if they may. */
+export function whyUnreadable(settings: ReadonlyMap<string, string>): string | undefined {
+  if (settings.get('standard_conforming_strings') === 'off') return 'standard_conforming_strings is off'
+  const encoding = settings.get('client_encoding') ?? ''
+  return AMBIGUOUS_ENCODINGS.has(encoding) ? `client_encoding is ${encoding}` : undefined
 }

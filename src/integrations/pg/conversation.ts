@@ -1,4 +1,5 @@
 import { type ClientState, stateOf } from './client-state.js'
+import type { Dialogue, ForwardOptions } from './dialogue.js'
 import {
   type CommandComplete,
   type PgClient,
@@ -24,10 +25,11 @@ import {
  * Owns a connection in the place of one query, for as many round trips as it
  * takes. pg's queue stands still meanwhile, because it sees an active query.
  */
-export class Conversation implements QueryHandlers {
+export class Conversation implements Dialogue, QueryHandlers {
   readonly client: PgClient
   readonly connection: PgConnection
   readonly state: ClientState
+  readonly checks = true
   readonly #query: PgQuery
   #round: Round | undefined
   #lost: Error | undefined
@@ -86,19 +88,7 @@ export class Conversation implements QueryHandlers {
    * Lets the application's query send itself within the fence, and hears the
    * answer. `text` replaces its own, and with it its parameters and their types.
    */
-  forward(
-    fence: Fence,
-    options: {
-      text?: string
-      values?: readonly unknown[]
-      types?: readonly number[]
-      sink?: Sink
-      retag?: (tag: string) => string
-      /** Described before it, in the same round. */
-      checks?: readonly Step[]
-      copyIn?: boolean
-    } = {},
-  ): Promise<Answer> {
+  forward(fence: Fence, options: ForwardOptions = {}): Promise<Answer> {
     const query = this.#query
     const { sink = {}, retag, copyIn, checks = [] } = options
     return this.#exchange(fence, { sink, forward: query, retag, copyIn, checks }, (view) => {

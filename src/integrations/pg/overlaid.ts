@@ -22,7 +22,7 @@ import {
   slotValues,
 } from '../../sql/overlay-rewrite.js'
 import { relationUses } from '../../sql/relations.js'
-import type { Conversation } from './conversation.js'
+import type { Dialogue } from './dialogue.js'
 import type { PgClient, RowDescription } from './driver.js'
 import { known, knownKey, remember } from './known.js'
 import type { Step } from './round.js'
@@ -328,7 +328,7 @@ export function tell(session: Session, overlay: Overlay, { operation, relation }
 }
 
 /** Texts of these settings read back differently elsewhere. */
-export function ambiguousSettings({ state }: Conversation): string | undefined {
+export function ambiguousSettings({ state }: Dialogue): string | undefined {
   const { settings } = state
   if (!(settings.get('DateStyle') ?? 'ISO').startsWith('ISO')) return `DateStyle is ${settings.get('DateStyle')}`
   if (settings.get('IntervalStyle') === 'sql_standard') return 'IntervalStyle is sql_standard'

@@ -6,6 +6,7 @@ import { patchClient } from './client.js'
 import type { Field } from './driver.js'
 import { type Endpoint, effectOf } from './effect.js'
 import { patchNative } from './native.js'
+import { patchBinding } from './native-binding.js'
 import { patchPool } from './pool.js'
 import { type SimulatedResult, simulateStatement } from './simulate.js'
 
@@ -21,6 +22,10 @@ export interface PgCall {
 
 function hookOf(copy: Copy): Hook {
   return { name: 'pg', version: copy.version }
+}
+
+function nativeHook(copy: Copy): Hook {
+  return { name: 'pg-native', version: copy.version }
 }
 
 function classifyCall(call: PgCall): Effect {
@@ -55,15 +60,15 @@ export const pgIntegration: Integration<PgCall, SimulatedResult> = {
     },
     {
       file: 'pg/lib/native/client.js',
-      patch: (Client, guard, copy) => patchNative(Client, guard, hookOf(copy)),
+      patch: (Client, guard, copy) => patchNative(Client, guard, hookOf(copy), copy.file),
     },
   ],
   classify: classifyCall,
   simulate: simulateCall,
   docs:
-    'Everything that passes Client.query, cursors, query streams, COPY streams and pipeline mode included: reads run ' +
-    'in a READ ONLY transaction that is rolled back, writes are previewed as a SELECT. Refused in a dry run: COPY in ' +
-    'both directions, pg-native.',
+    'Everything that passes Client.query, cursors, query streams, COPY streams, pipeline mode and pg-native included: ' +
+    'reads run in a READ ONLY transaction that is rolled back, writes are previewed as a SELECT. Refused in a dry ' +
+    'run: COPY in both directions at once, and COPY or pipeline mode over pg-native.',
 }
 
 /** pg-pool hands connections on; it makes no effects of its own. */
@@ -75,4 +80,17 @@ export const pgPoolIntegration: Integration<PgCall, SimulatedResult> = {
   classify: classifyCall,
   simulate: simulateCall,
   docs: 'Keeps dry and live callers of one pool apart.',
+}
+
+/** libpq's binding, where it is used without pg. */
+export const pgNativeIntegration: Integration<PgCall, SimulatedResult> = {
+  name: 'pg-native',
+  system: 'postgresql',
+  versions: '>=3.3 <4',
+  targets: [
+    { file: 'pg-native/index.js', patch: (Client, guard, copy) => patchBinding(Client, guard, nativeHook(copy)) },
+  ],
+  classify: classifyCall,
+  simulate: simulateCall,
+  docs: 'Guarded through pg (`pg.native`); used without it, every statement is refused in a dry run.',
 }

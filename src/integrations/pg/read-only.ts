@@ -1,6 +1,6 @@
 import { HAZARDS_QUERY, type Hazards, readHazards } from '../../sql/hazards.js'
 import { Lru } from '../../sql/lru.js'
-import type { Conversation } from './conversation.js'
+import type { Dialogue } from './dialogue.js'
 import { assertion, isShared, PLACE_QUERY } from './known.js'
 import { type Answer, type Fence, NO_FENCE, type Sink, type Step } from './round.js'
 
@@ -21,9 +21,9 @@ const hazards = new Lru<{ found: Hazards; at: number }>(100, 100_000)
  * their own, or behind a savepoint of the transaction that is open.
  */
 export class ReadOnly {
-  readonly #conversation: Conversation
+  readonly #conversation: Dialogue
 
-  constructor(conversation: Conversation) {
+  constructor(conversation: Dialogue) {
     this.#conversation = conversation
   }
 
@@ -103,7 +103,8 @@ export class ReadOnly {
   }
 
   async #place(certain: boolean): Promise<string | undefined> {
-    const { state } = this.#conversation
+    const { state, checks } = this.#conversation
+    if (!checks) return undefined
     // The next round trip may be another session's.
     const loose = () => state.pooled && state.status === 'I'
     if (state.status === 'E' || loose()) return undefined

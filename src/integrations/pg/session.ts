@@ -3,8 +3,8 @@ import type { Decision, Guard } from '../../guard/guard.js'
 import type { Run } from '../../run/run.js'
 import type { Statement } from '../../sql/classify.js'
 import type { ClientState } from './client-state.js'
-import type { Conversation } from './conversation.js'
 import type { PgLibrary } from './deliver.js'
+import type { Dialogue } from './dialogue.js'
 import type { PgQuery } from './driver.js'
 import type { ReadOnly } from './read-only.js'
 
@@ -21,7 +21,7 @@ export interface Session {
   readonly guard: Guard
   readonly run: Run
   readonly library: PgLibrary
-  readonly conversation: Conversation
+  readonly conversation: Dialogue
   readonly reader: ReadOnly
   readonly query: PgQuery
   /** Decides in the caller's context. `culprit` is the function or view that makes a query a write. */
@@ -45,7 +45,7 @@ export type PinnedOutcome =
 /** How a call on the run's own connection differs. */
 export interface Pinned {
   /** The connection the call was made on. */
-  readonly home: Conversation
+  readonly home: Dialogue
   /** That connection has a transaction open. */
   readonly open: boolean
   execute(statement: Statement, decision: Decision): Promise<PinnedOutcome>

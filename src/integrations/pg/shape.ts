@@ -25,7 +25,9 @@ export function verifyShape(Client: new (config: object) => PgClient, file: stri
   // Nothing is connected: the stream is one of ours.
   const client = new Client({ host: 'localhost', ssl: false, stream: new PassThrough() })
   if (queueOf(client) === undefined) throw new TypeError("pg's Client keeps its queries elsewhere")
-  if (!('_activeQuery' in client) && !('activeQuery' in client)) {
+  // Before 8.12 the property comes with the first query.
+  const names = String(client._pulseQueryQueue).includes('this.activeQuery')
+  if (!('_activeQuery' in client) && !('activeQuery' in client) && !names) {
     throw new TypeError("pg's Client keeps the query that is executed elsewhere")
   }
   if (typeof client.connection?.parsedStatements !== 'object' || typeof client.connection.on !== 'function') {

@@ -281,6 +281,10 @@ export class Submittable implements PgQuery {
   }
 
   handleCopyData(message: { chunk?: Buffer }): void {
+    if (!this.shape.copiesOut) {
+      this.#call((target, connection) => target.handleCopyData?.(message, connection))
+      return
+    }
     // The parser's buffer is reused.
     if (message.chunk !== undefined) this.#stream.push(Buffer.from(message.chunk))
   }

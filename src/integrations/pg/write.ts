@@ -4,9 +4,9 @@ import type { Decision } from '../../guard/guard.js'
 import type { Statement } from '../../sql/classify.js'
 import { overlayShape } from '../../sql/overlay-rewrite.js'
 import { PreviewUnsupported } from '../../sql/preview.js'
-import type { Conversation } from './conversation.js'
 import { copiesServerFile, simulateCopyFrom } from './copy-from.js'
 import { deliver, nativeError } from './deliver.js'
+import type { Dialogue } from './dialogue.js'
 import { noteTag } from './known.js'
 import { type Repeated, rememberPreview, repeatPreview } from './known-preview.js'
 import { markStale, overlayOf } from './overlaid.js'
@@ -56,7 +56,7 @@ export async function executeAllowed(
 }
 
 /** What policy lets through is not to be rolled back, and may meet the locks of what is. */
-async function executeAtHome(home: Conversation, statement: Statement): Promise<Error | undefined> {
+async function executeAtHome(home: Dialogue, statement: Statement): Promise<Error | undefined> {
   const answer = await home.forward(
     { before: ['BEGIN', "SET LOCAL lock_timeout = '5s'"], after: ['COMMIT'] },
     { text: statement.text },

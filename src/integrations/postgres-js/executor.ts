@@ -9,6 +9,7 @@ import type { PgLibrary } from '../pg/deliver.js'
 import type { PgClient } from '../pg/driver.js'
 import { type Endpoint, isRead } from '../pg/effect.js'
 import { ReadOnly } from '../pg/read-only.js'
+import { tellNoRollback } from '../pg/rollback/rollback.js'
 import type { Answer } from '../pg/round.js'
 import { runScript } from '../pg/script.js'
 import type { Planned, Session } from '../pg/session.js'
@@ -108,6 +109,7 @@ export class Executor {
       const plan = await this.#plan(session, request.text)
       const writes = typeof plan !== 'function' && plan.some(isAllowedWrite) && this.status === 'I'
       if (writes) await this.#setReadOnly('off')
+      tellNoRollback(session, 'postgres')
       await guard.root(() => runScript(session, typeof plan === 'function' ? plan : () => plan))
       if (writes) await this.#setReadOnly('on')
     } finally {

@@ -1,10 +1,9 @@
 import type { Client, DatabaseError } from 'pg'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { patchNative } from '../../../src/integrations/pg/native.js'
 import { startPostgres, type TestPostgres } from '../../support/postgres.js'
 import { guardPg } from './dry-pg.js'
 
-const { pg, dry, guard, takeEffects } = guardPg({
+const { pg, dry, takeEffects } = guardPg({
   rules: [
     {
       name: 'views',
@@ -100,24 +99,6 @@ describe('what cannot be guarded is refused', () => {
     await same.done
     expect([same.submitted, same.error]).toEqual([true, undefined])
     expect(await count('t')).toBe(1)
-  })
-
-  it('pg-native, in the style of the call', async () => {
-    const sent: unknown[] = []
-    class Native {
-      query(...args: unknown[]) {
-        sent.push(args)
-        return 'live'
-      }
-      connect() {}
-    }
-    patchNative(Native as never, guard, { name: 'pg', version: null })
-    const native = new Native()
-    expect(native.query('SELECT 1')).toBe('live')
-    expect(await code(dry(() => native.query('DELETE FROM t') as unknown as Promise<unknown>))).toBe('DRY_BLOCKED')
-    const byCallback = await dry(() => new Promise<Error>((resolve) => native.query('DELETE FROM t', [], resolve)))
-    expect(byCallback).toMatchObject({ code: 'DRY_BLOCKED' })
-    expect(sent).toHaveLength(1)
   })
 })
 

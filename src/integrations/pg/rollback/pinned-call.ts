@@ -1,4 +1,4 @@
-import type { Conversation } from '../conversation.js'
+import type { Dialogue } from '../dialogue.js'
 import type { Session } from '../session.js'
 import type { PinnedConnection } from './pinned-connection.js'
 import type { PinnedReader } from './pinned-reader.js'
@@ -9,7 +9,7 @@ export interface PinnedCall {
   readonly session: Session & { readonly reader: PinnedReader }
   readonly pinned: PinnedConnection
   /** The connection the call was made on, which waits. */
-  readonly home: Conversation
+  readonly home: Dialogue
 }
 
 /** The connection the call was made on has a transaction open. */

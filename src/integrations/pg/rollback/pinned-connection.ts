@@ -3,6 +3,7 @@ import type { Guard, RollbackLimits } from '../../../guard/guard.js'
 import type { Run } from '../../../run/run.js'
 import type { Hazards } from '../../../sql/hazards.js'
 import { Conversation } from '../conversation.js'
+import type { Dialogue } from '../dialogue.js'
 import type { PgClient, PgConnection, PgQuery } from '../driver.js'
 import type { DatabaseError } from '../round.js'
 import { connectBeside } from './connect-beside.js'
@@ -139,7 +140,7 @@ export class PinnedConnection {
    * Gives this connection the session settings (`search_path`, `role`, …) of the application's.
    * False when another connection of the run has other ones. @throws the server's error.
    */
-  async adopt(rows: readonly (readonly (string | null)[])[], conversation: Conversation): Promise<boolean> {
+  async adopt(rows: readonly (readonly (string | null)[])[], conversation: Dialogue): Promise<boolean> {
     const settings = JSON.stringify(rows)
     if (this.#settings !== undefined) return this.#settings === settings
     this.#settings = settings
@@ -151,7 +152,7 @@ export class PinnedConnection {
   }
 
   /** Checks what is deferred to COMMIT, then defers it again for what follows. */
-  async checkDeferred(conversation: Conversation): Promise<DatabaseError | undefined> {
+  async checkDeferred(conversation: Dialogue): Promise<DatabaseError | undefined> {
     const checked = await conversation.simple('SET CONSTRAINTS ALL IMMEDIATE')
     if (checked.error !== undefined) return checked.error
     if (this.deferred === undefined) {

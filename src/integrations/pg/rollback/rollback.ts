@@ -67,6 +67,13 @@ export async function runPinned(session: Session, plan: () => readonly Planned[]
   finish(session, error)
 }
 
+/** For a driver that has no such mode. */
+export function tellNoRollback(session: Pick<Session, 'guard' | 'run'>, driver: string): void {
+  if (session.guard.preview === 'rollback') {
+    tellOnce(session, `${driver} has no rollback mode: what its statements write is worked out by reading`)
+  }
+}
+
 const JOINED =
   'two connections of the run are at work at once: one waited for the transaction of the other, then went on inside it'
 const SETTINGS_DIFFER =
