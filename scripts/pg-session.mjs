@@ -33,6 +33,7 @@ export class Session {
       },
     )
     for (const socket of [frontend, this.#backend]) {
+      socket.setNoDelay(true)
       socket.on('error', () => this.#close())
       socket.on('close', () => this.#close())
     }

@@ -6,7 +6,14 @@ import { MAX_OVERLAY_ROWS, type RowChange, type TableChanges } from '../../sql/o
 import { markedTable } from '../../sql/overlay-rewrite.js'
 import { parseTextArray } from '../../sql/pg-array.js'
 import { LEADING_COLUMNS, type PreviewQuery, PreviewUnsupported, previewOf } from '../../sql/preview.js'
-import { describeViolation, duplicateWithin, judgeRow, uniqueKeys, type Violation } from '../../sql/violations.js'
+import {
+  describeViolation,
+  duplicateWithin,
+  type Judging,
+  judgeRow,
+  uniqueKeys,
+  type Violation,
+} from '../../sql/violations.js'
 import { changesOf } from './changes.js'
 import type { OverlaidPreview } from './overlaid.js'
 import { type ReadOnly, textOf } from './read-only.js'
@@ -19,6 +26,7 @@ const TWICE: Violation = {
   code: '21000',
   message: 'ON CONFLICT DO UPDATE command cannot affect row a second time',
 }
+const MERGED_TWICE: Violation = { code: '21000', message: 'MERGE command cannot affect row a second time' }
 
 export interface PreviewRequest {
   readonly text: string
@@ -33,6 +41,8 @@ export interface PreviewRequest {
   readonly own?: OverlaidPreview
   /** The data is known not to be what the run has made of it: a duplicate is a guess. */
   readonly outdated?: boolean
+  /** The same of one table, by oid. */
+  stale?(oid: string): boolean
 }
 
 /** What a blocked write would have done. */
@@ -138,16 +148,21 @@ class Tally {
   readonly #severalWrites: boolean
   readonly #outdated: boolean
   readonly #upsert: boolean
-  readonly #madeUp: (value: string) => boolean
+  readonly #merge: boolean
+  readonly #judging: Judging
+  readonly #merged = new Set<string>()
   #keys = new Map<string, Set<string>>()
   #certain: { violation: Violation; table: Table; updates: boolean } | undefined
   readonly #predicted = new Set<string>()
 
-  constructor({ parts, upsert }: PreviewQuery, { madeUp, outdated = false }: PreviewRequest) {
+  constructor({ operation, parts, upsert }: PreviewQuery, request: PreviewRequest) {
+    const { madeUp, outdated = false, stale = () => false } = request
     this.#severalWrites = parts.length > 0
+    this.#merge = operation === 'MERGE'
+    const settled = (oid: string) => !this.#severalWrites && !outdated && !stale(oid)
+    this.#judging = { madeUp, settled }
     this.#outdated = outdated
     this.#upsert = upsert
-    this.#madeUp = madeUp
   }
 
   /** What follows are the rows of one writing part. */
@@ -164,10 +179,14 @@ class Tally {
     if (this.records <= MAX_OVERLAY_ROWS + 1) {
       this.changes.at(-1)?.rows.push({ operation: operation as RowChange['operation'], before: old, after: fresh, id })
     }
-    if (fresh === null) return
-    const judged = judgeRow(table, fresh, labels == null ? [] : parseTextArray(labels), this.#madeUp)
+    const given = labels == null ? [] : parseTextArray(labels)
+    const judged = judgeRow(table, fresh ?? old ?? [], given, this.#judging, fresh === null)
     for (const violation of judged.predicted) this.#predict(violation, table)
-    const twin = this.#severalWrites ? undefined : this.#twin(table, fresh)
+    if (this.#merge && operation !== 'i' && id !== null) {
+      if (this.#merged.has(id)) this.#certain ??= { violation: MERGED_TWICE, table, updates: false }
+      this.#merged.add(id)
+    }
+    const twin = this.#severalWrites || fresh === null ? undefined : this.#twin(table, fresh)
     if (judged.certain === undefined) {
       if (twin !== undefined) this.#certain ??= { violation: twin, table, updates: false }
       return

@@ -12,7 +12,7 @@ import { fail, failTransaction, forgetEndedTransaction, insideDryTransaction, re
 import { simulateStatement } from './simulate.js'
 
 const DESCRIBABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt', 'ExplainStmt'])
-const PREVIEWABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'SelectStmt'])
+const PREVIEWABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt'])
 
 /** A statement that a policy rule lets through. Returns the error for the caller. */
 export async function executeAllowed(
