@@ -78,7 +78,7 @@ export const CREATE_REGRESSION = [
  * Runs one file with psql, as pg_regress does. psql does the splitting: only it
  * knows its own variables, conditions and COPY data.
  */
-export function runRegressFile({ path, regress, server, seconds = 180 }) {
+export function runRegressFile({ path, regress, server, seconds = 60 }) {
   return new Promise((resolve) => {
     const child = spawn(
       'psql',

@@ -169,6 +169,7 @@ export function createGuard(options: GuardOptions): Guard {
     bind,
     hold: holdRun,
     preview: policy.preview,
+    previewBounds: policy.previewBounds,
     redact: redactor.value,
     forwards: policy.forwards,
     allowsEgress: (host, port) =>

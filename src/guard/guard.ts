@@ -1,5 +1,6 @@
 import type { Context, Span } from '@opentelemetry/api'
 import type { RequestFacts } from '../policy/http/request-facts.js'
+import type { PreviewBounds } from '../policy/policy.js'
 import type { Run } from '../run/run.js'
 import type { Entry } from '../run/store.js'
 import type { Effect, EffectDetail } from './effect.js'
@@ -120,6 +121,8 @@ export interface Guard {
   hold(run: Run): (error?: unknown) => void
   /** The policy's answer to how PostgreSQL writes are previewed. */
   readonly preview: 'select' | 'rollback' | 'none'
+  /** What such a preview may cost the database. */
+  readonly previewBounds: PreviewBounds
   /** Redacts and caps what goes into a payload excerpt. */
   redact(value: unknown, name?: string): unknown
   /** True when the policy lets this host be told of the run (a `forward` rule names it). */

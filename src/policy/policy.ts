@@ -5,6 +5,14 @@ import { builtinRules } from './packs/index.js'
 import { compilePattern } from './pattern.js'
 import type { PolicyDocument, PolicyRule } from './schema.js'
 
+/** What the preview of one PostgreSQL write may cost the database. */
+export interface PreviewBounds {
+  /** In the planner's units. */
+  readonly cost: number
+  readonly rows: number
+  readonly milliseconds: number
+}
+
 /** What the policy is asked about: the part of an effect it may depend on. */
 export interface PolicyQuery {
   readonly system: string
@@ -43,6 +51,7 @@ export interface Policy {
   readonly rules: number
   readonly trust: { readonly mode: 'signed' | 'loopback' | undefined; readonly audience: readonly string[] }
   readonly preview: 'select' | 'rollback' | 'none'
+  readonly previewBounds: PreviewBounds
   readonly budget: Budget
   readonly redact: readonly string[]
   readonly recordDecisions: boolean
@@ -61,6 +70,8 @@ interface CompiledRule {
 
 /** Character a `*` does not cross, by field. */
 const SEPARATOR: Readonly<Record<string, string>> = { host: '.', path: '/', relation: '.' }
+
+const DEFAULT_BOUNDS: PreviewBounds = { cost: 1_000_000, rows: 100_000, milliseconds: 5_000 }
 
 const DEFAULT_BUDGET: Budget = { writes: 10_000, repeats: 1_000, milliseconds: 60 * 60 * 1000 }
 
@@ -82,6 +93,11 @@ export function compilePolicy(document: PolicyDocument, origin: { file?: string;
     rules: own.length,
     trust: { mode: document.trust?.mode, audience: document.trust?.audience ?? [] },
     preview: document.postgres?.preview ?? 'select',
+    previewBounds: {
+      cost: document.postgres?.maxCost ?? DEFAULT_BOUNDS.cost,
+      rows: document.postgres?.maxRows ?? DEFAULT_BOUNDS.rows,
+      milliseconds: document.postgres?.maxMilliseconds ?? DEFAULT_BOUNDS.milliseconds,
+    },
     budget: {
       writes: document.budget?.writes ?? DEFAULT_BUDGET.writes,
       repeats: document.budget?.repeats ?? DEFAULT_BUDGET.repeats,

@@ -142,7 +142,12 @@ export const policySchema = z.strictObject({
     .strictObject({ mode: z.enum(['signed', 'loopback']).optional(), audience: z.array(z.string().min(1)).optional() })
     .optional(),
   postgres: z
-    .strictObject({ preview: z.enum(['select', 'rollback', 'none']).optional() })
+    .strictObject({
+      preview: z.enum(['select', 'rollback', 'none']).optional(),
+      maxCost: z.number().positive().optional().describe('Planner cost above which a write is not previewed.'),
+      maxRows: z.int().positive().optional().describe('Rows above which a write is not previewed.'),
+      maxMilliseconds: z.int().positive().optional().describe('Time one query of a preview may take.'),
+    })
     .refine((value) => value.preview !== 'rollback', {
       path: ['preview'],
       error: 'rollback is not available in this version; use select or none',

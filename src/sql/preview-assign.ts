@@ -124,8 +124,8 @@ function assignKey(subscripts: readonly A_Indices[], current: string, value: str
   )
 }
 
-/** Refuses to go on for a row, with an error that no live execution gives. */
-const NOT_FLAT = "CAST(CAST('drytrace: an array of several dimensions' AS regclass) AS text)"
+/** Refuses to go on for a row, with an error that no live execution gives; not a constant, or planning would fail. */
+const NOT_FLAT = "CAST(CAST(quote_ident('array of several dimensions from ' || n__.first) AS regclass) AS text)"
 
 /** The elements of a one-dimensional array between the least and greatest subscript, old and new, with its bounds. */
 function assignElements(column: Column, { is_slice: slice, lidx, uidx }: A_Indices, current: string, value: string) {

@@ -177,7 +177,7 @@ const CASCADES: Readonly<Record<string, string>> = {
 function blindSpots(table: Table, query: Rewritten): string[] {
   const notes: string[] = []
   if (table.triggers !== null) notes.push(`triggers of ${table.name} were not run: ${table.triggers.join(', ')}`)
-  if (table.rowSecurity) notes.push(`${table.name} has row security: only policies for reading were applied`)
+  if (table.rowSecurityActive) notes.push(`row security of ${table.name} was applied by its policies' text`)
   const deletes = query.operation === 'DELETE' || query.parts.some((part) => part.operation === 'DELETE')
   if (deletes) {
     for (const { table: child, onDelete } of table.referencedBy ?? []) {

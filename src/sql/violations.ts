@@ -127,10 +127,10 @@ function uniqueTests(table: Table, alias: string, scope: ViolationScope): string
     const keys = index.keys.map((key, number) => `(${key}) AS k${number}__`)
     if (index.predicate !== null) keys.push(`(${index.predicate}) AS p__`)
     const of = (row: string) => `(SELECT ${keys.join(', ')} FROM ${asRow(table, row)} n__)`
-    const same = index.keys.map((_, number) => `o__.k${number}__ ${equals} n__.k${number}__`)
-    if (index.predicate !== null) same.push('o__.p__', 'n__.p__')
+    const same = index.keys.map((_, number) => `o__.k${number}__ ${equals} i__.k${number}__`)
+    if (index.predicate !== null) same.push('o__.p__', 'i__.p__')
     return [
-      `(SELECT ${label} FROM ${of(alias)} n__, ${scope.existing('e__')} CROSS JOIN LATERAL ${of('e__')} o__ ` +
+      `(SELECT ${label} FROM ${of(alias)} i__, ${scope.existing('e__')} CROSS JOIN LATERAL ${of('e__')} o__ ` +
         `WHERE ${same.join(' AND ')}${another} LIMIT 1)`,
     ]
   })

@@ -27,6 +27,28 @@ const SCHEMA = `
   INSERT INTO orders (customer_id, total, state) VALUES (1, 10.5, 'new'), (1, 20, 'paid'), (2, 5, 'new');
   INSERT INTO app.stock VALUES ('s1', 'n', 5), ('s1', 'm', 7), ('s2', 'n', 0);
   INSERT INTO nokey VALUES (1, 'one'), (1, 'uno'), (2, NULL);
+  CREATE TYPE spot AS (x int, y int);
+  CREATE TABLE parts (id int PRIMARY KEY, list int[], low int[], at spot, doc jsonb, code char(4), short varchar(3));
+  INSERT INTO parts VALUES (1, '{1,2,3}', '[0:2]={7,8,9}', '(1,2)', '{"a":1}', 'ab', 'x'), (2, NULL, '{}', NULL, NULL, NULL, NULL),
+    (3, '{4}', NULL, '(5,)', '[1]', 'abcd', 'xyz');
+  CREATE VIEW checked AS SELECT id AS number, credits + 1 AS more, credits, email FROM customers WHERE credits > 5
+    WITH LOCAL CHECK OPTION;
+  CREATE VIEW outer_checked AS SELECT number, credits, email FROM checked WHERE number < 100 WITH CASCADED CHECK OPTION;
+  CREATE TABLE part (k int, v text) PARTITION BY RANGE (k);
+  CREATE TABLE part_low PARTITION OF part FOR VALUES FROM (0) TO (10);
+  CREATE TABLE part_high PARTITION OF part FOR VALUES FROM (10) TO (20);
+  INSERT INTO part VALUES (1, 'a'), (2, 'b'), (11, 'c');
+  CREATE TABLE parent (k int, v text);
+  CREATE TABLE child (extra text) INHERITS (parent);
+  INSERT INTO parent VALUES (1, 'p');
+  INSERT INTO child VALUES (2, 'c', 'e');
+  CREATE TABLE twice (id int PRIMARY KEY, base int, double int GENERATED ALWAYS AS (base * 2) VIRTUAL);
+  INSERT INTO twice VALUES (1, 10), (2, 20);
+  CREATE TABLE fixed (id int PRIMARY KEY);
+  CREATE TABLE points_at (fixed_id int REFERENCES fixed(id));
+  INSERT INTO fixed VALUES (1), (2);
+  INSERT INTO points_at VALUES (1);
+  CREATE UNIQUE INDEX nokey_lower ON nokey (lower(b)) WHERE a > 5;
 `
 
 let server: TestPostgres
@@ -181,22 +203,99 @@ const SAME: [string, unknown[]?][] = [
   ],
 ]
 
+const MERGES: [string, unknown[]?][] = [
+  [
+    "MERGE INTO nokey n USING (VALUES (1, 'x'), (9, 'new')) s(k, w) ON n.a = s.k WHEN MATCHED AND n.b = 'one' THEN UPDATE SET b = s.w WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (a, b) VALUES (s.k, s.w)",
+  ],
+  [
+    "MERGE INTO nokey USING (VALUES (1, 'x'), (9, 'new')) s(k, w) ON a = s.k WHEN MATCHED THEN DO NOTHING WHEN NOT MATCHED AND s.k > 5 THEN INSERT VALUES (s.k) RETURNING merge_action(), *",
+  ],
+  [
+    'MERGE INTO nokey AS n USING customers c ON c.id = n.a AND c.credits > $1 WHEN NOT MATCHED BY SOURCE THEN DELETE WHEN MATCHED THEN UPDATE SET b = c.name RETURNING merge_action(), c.id, old.b, new.b, n.b, n',
+    [10],
+  ],
+  [
+    'MERGE INTO nokey n USING customers c ON c.id = n.a WHEN NOT MATCHED BY SOURCE THEN UPDATE SET b = NULL WHEN NOT MATCHED BY TARGET THEN INSERT (b, a) VALUES (c.name, c.id) RETURNING merge_action(), old, new.a, c.email',
+  ],
+  [
+    'MERGE INTO app.stock USING (SELECT sku, sum(amount) AS total FROM app.stock GROUP BY sku) s ON stock.sku = s.sku AND place = $1 WHEN MATCHED THEN UPDATE SET (amount, place) = (s.total, DEFAULT) WHEN NOT MATCHED THEN INSERT VALUES (s.sku, $1, s.total)',
+    ['z'],
+  ],
+  [
+    'MERGE INTO twice t USING generate_series(2, 3) s(i) ON t.id = s.i WHEN MATCHED THEN UPDATE SET base = base + 1 WHEN NOT MATCHED THEN INSERT (id, base) VALUES (s.i, 5) RETURNING t.*, s.i',
+  ],
+  [
+    'MERGE INTO part p USING part q ON p.k = q.k + 1 WHEN MATCHED THEN UPDATE SET v = q.v RETURNING p.k, p.tableoid::regclass',
+  ],
+  ['MERGE INTO parent USING (SELECT 2 AS k) s ON parent.k = s.k WHEN MATCHED THEN DELETE RETURNING parent.*'],
+]
+
+const VERSIONS: [string, unknown[]?][] = [
+  ['UPDATE nokey SET a = a + 10 WHERE b IS NOT NULL RETURNING old.a, new.a, a, old.*, new'],
+  [
+    'UPDATE nokey n SET a = c.credits FROM customers c WHERE c.id = n.a RETURNING WITH (OLD AS was, NEW AS now) was.a, now.*, was, c.id',
+  ],
+  ['DELETE FROM nokey WHERE a = 1 RETURNING old.b, new.b, new IS NULL, nokey'],
+  ['INSERT INTO nokey VALUES (7, $1) RETURNING old.a, new.a, old IS NULL, nokey', ['seven']],
+  [
+    "INSERT INTO app.stock AS s VALUES ('s1', 'n', 3), ('s4', 'n', 1) ON CONFLICT (sku, place) DO UPDATE SET amount = excluded.amount RETURNING old.amount, new.amount, old.sku IS NULL, s",
+  ],
+  ['UPDATE part SET k = k + 9 WHERE k = 2 RETURNING tableoid::regclass, part'],
+  ["INSERT INTO part VALUES (12, 'z'), (3, 'y') RETURNING tableoid::regclass, *"],
+  ['DELETE FROM part RETURNING tableoid::regclass, part.*'],
+]
+
+const PARTS: [string, unknown[]?][] = [
+  ['UPDATE parts SET list[2] = 20 RETURNING *'],
+  ['UPDATE parts SET list[6] = $1 RETURNING list', [60]],
+  ['UPDATE parts SET list[0] = -1, list[1] = 5 RETURNING list'],
+  ['UPDATE parts SET list[2:3] = ARRAY[8, 9], low[1] = 0 RETURNING list, low'],
+  ["UPDATE parts SET list[:2] = '{5,6}', low = NULL WHERE id = 1 RETURNING list"],
+  ['UPDATE parts SET at.x = id * 10, at.y = 4 RETURNING at, (at).x'],
+  [`UPDATE parts SET doc['b'] = '[2]' WHERE id < 3 RETURNING doc`],
+  [`UPDATE parts SET doc[3] = $1 WHERE id > 1 RETURNING doc`, ['true']],
+  ["INSERT INTO parts (id, list[2], list[3], at.y, doc['k']) VALUES (9, 1, 2, 3, '4') RETURNING *"],
+  ['INSERT INTO parts (id, list[1:2]) SELECT 8, ARRAY[id, 1] FROM parts WHERE id = 1 RETURNING *'],
+  ["UPDATE parts SET code = 'x' || id, short = 'y  ' RETURNING code, code || '|', short || '|'"],
+]
+
+const VIEWS: [string, unknown[]?][] = [
+  ["UPDATE paid SET plan = 'x'"],
+  ["INSERT INTO paid (id, email, plan) VALUES (77, 'v@x', 'pro') RETURNING *"],
+  ['UPDATE checked SET credits = credits + 1 WHERE more > 11 RETURNING *, checked, old.more'],
+  [
+    'UPDATE checked c SET email = o.state FROM orders o WHERE o.customer_id = c.number AND o.total = 5 RETURNING c.email, o.id',
+  ],
+  ['DELETE FROM outer_checked WHERE credits >= $1 AND number = 3 RETURNING number, email', [30]],
+  ["INSERT INTO outer_checked AS v VALUES (50, 6, 'v@x') RETURNING v.number, v"],
+]
+
+const RELATED: [string, unknown[]?][] = [
+  ["UPDATE parent SET v = v || '!' RETURNING *"],
+  ['DELETE FROM ONLY parent RETURNING k'],
+  ['UPDATE twice SET base = base + 1 RETURNING *'],
+  ['INSERT INTO twice (id, base) VALUES (3, 4) RETURNING double'],
+]
+
 describe('a preview is what execution would have done', () => {
-  it.each(SAME)('%s', async (text: string, values: unknown[] = []) => {
-    const { preview, changes, returned } = await runPreview(text, values)
-    const table = preview.table as Table
-    const real = await runForReal(table, text, values)
-    expect(changes.length).toBe(real.rowCount)
-    if (preview.returning === null) expect(real.returned).toEqual([])
-    else expect([...returned].sort()).toEqual([...real.returned].sort())
-    const line = (row: (string | null)[] | null) => JSON.stringify(row)
-    const previewBefore = changes.flatMap((change) => (change.before ? [line(change.before)] : []))
-    const previewAfter = changes.flatMap((change) => (change.after ? [line(change.after)] : []))
-    const gone = minus(real.before, real.after).map((row) => line(parseTextArray(row)))
-    const come = minus(real.after, real.before).map((row) => line(parseTextArray(row)))
-    expect(minus(previewBefore, previewAfter).sort()).toEqual(gone.sort())
-    expect(minus(previewAfter, previewBefore).sort()).toEqual(come.sort())
-  })
+  it.each([...SAME, ...MERGES, ...VERSIONS, ...PARTS, ...VIEWS, ...RELATED])(
+    '%s',
+    async (text: string, values: unknown[] = []) => {
+      const { preview, changes, returned } = await runPreview(text, values)
+      const table = preview.table as Table
+      const real = await runForReal(table, text, values)
+      expect(changes.length).toBe(real.rowCount)
+      if (preview.returning === null) expect(real.returned).toEqual([])
+      else expect([...returned].sort()).toEqual([...real.returned].sort())
+      const line = (row: (string | null)[] | null) => JSON.stringify(row)
+      const previewBefore = changes.flatMap((change) => (change.before ? [line(change.before)] : []))
+      const previewAfter = changes.flatMap((change) => (change.after ? [line(change.after)] : []))
+      const gone = minus(real.before, real.after).map((row) => line(parseTextArray(row)))
+      const come = minus(real.after, real.before).map((row) => line(parseTextArray(row)))
+      expect(minus(previewBefore, previewAfter).sort()).toEqual(gone.sort())
+      expect(minus(previewAfter, previewBefore).sort()).toEqual(come.sort())
+    },
+  )
 })
 
 describe('ids that a sequence would give', () => {
@@ -267,10 +366,26 @@ describe('violations', () => {
     ["INSERT INTO customers (email, credits) VALUES ('z@x', -1)", '23514'],
     ['UPDATE customers SET credits = -5 WHERE id = 1', '23514'],
     ["UPDATE customers SET email = 'b@x' WHERE id = 1", '23505'],
+    ["INSERT INTO part VALUES (99, 'nowhere')", '23514'],
+    ["INSERT INTO part_low VALUES (15, 'not here')", '23514'],
+    ['UPDATE part SET k = 50 WHERE k = 1', '23514'],
+    ["INSERT INTO checked (email, credits) VALUES ('v@x', 1)", '44000'],
+    ["INSERT INTO outer_checked VALUES (500, 7, 'v@x')", '44000'],
+    ['UPDATE outer_checked SET credits = 0 WHERE number = 1', '44000'],
+    ['DELETE FROM fixed WHERE id = 1', '23503'],
+    ['UPDATE fixed SET id = 7 WHERE id = 1', '23503'],
+    ['INSERT INTO points_at VALUES (66)', '23503'],
+    ['MERGE INTO fixed USING (SELECT 2 AS id) s ON fixed.id = s.id WHEN MATCHED THEN UPDATE SET id = 1', '23505'],
   ])('%s raises %s', async (text, code) => {
     const { preview, changes, labels } = await runPreview(text)
     const judged = changes.map((change, index) =>
-      judgeRow(preview.table as Table, change.after ?? [], labels[index] ? parseTextArray(String(labels[index])) : []),
+      judgeRow(
+        preview.table as Table,
+        change.after ?? change.before ?? [],
+        labels[index] ? parseTextArray(String(labels[index])) : [],
+        { settled: () => true },
+        change.after === null,
+      ),
     )
     const real = await runForReal(preview.table as Table, text).catch((error: pg.DatabaseError) => error)
     expect(real).toBeInstanceOf(Error)

@@ -152,7 +152,7 @@ function takeOver(call: DryCall, query: PgQuery): void {
       run,
       library,
       conversation,
-      reader: new ReadOnly(conversation),
+      reader: new ReadOnly(conversation, guard.previewBounds.milliseconds),
       query,
       decide,
       current: undefined,

@@ -28,6 +28,7 @@ export async function previewWithOwnRows(
     types,
     syntheticId: (kind) => (kind === 'smallint' ? smallId(run) : guard.syntheticId(run, 'integer')),
     madeUp: (value) => isMadeUp(run, value),
+    bounds: guard.previewBounds,
     stale: (oid) => overlay.stale.has(oid),
   }
   if (overlay.untouched) return { outcome: await previewWrite(reader, request), blind: undefined }

@@ -1,4 +1,6 @@
 import type { FieldChange, Preview } from '../../journal/record.js'
+import type { PreviewBounds } from '../../policy/policy.js'
+import { cascadesOf, mayCascade } from '../../sql/cascades.js'
 import { readTable, type Table, tableQuery } from '../../sql/catalog.js'
 import { classify } from '../../sql/classify.js'
 import { hazardOf } from '../../sql/hazards.js'
@@ -16,6 +18,7 @@ import {
 } from '../../sql/violations.js'
 import { changesOf } from './changes.js'
 import type { OverlaidPreview } from './overlaid.js'
+import { refuseCostly, secondaryOf } from './preview-bounds.js'
 import { type ReadOnly, textOf } from './read-only.js'
 
 /** Records spelled out in the diff; all are counted. */
@@ -41,6 +44,7 @@ export interface PreviewRequest {
   readonly own?: OverlaidPreview
   /** The data is known not to be what the run has made of it: a duplicate is a guess. */
   readonly outdated?: boolean
+  readonly bounds?: PreviewBounds
   /** The same of one table, by oid. */
   stale?(oid: string): boolean
 }
@@ -75,12 +79,13 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
       types: types === undefined ? undefined : [...types, ...(overlaid?.types ?? [])],
     }
   }
+  const lookup = async (relation: string) => {
+    const [row] = await reader.rows({ text: tableQuery(relation) })
+    if (!row?.[0]) throw new PreviewUnsupported(`${relation} is not in the catalog`)
+    return readTable(row[0])
+  }
   const query = await previewOf(request.text, {
-    lookup: async (relation) => {
-      const [row] = await reader.rows({ text: tableQuery(relation) })
-      if (!row?.[0]) throw new PreviewUnsupported(`${relation} is not in the catalog`)
-      return readTable(row[0])
-    },
+    lookup,
     countColumns: async (text) => {
       const answer = await reader.describe(text, types, false)
       if (answer.error !== undefined) throw answer.error
@@ -94,6 +99,9 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
     source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
   })
   await refuseHazards(reader, query)
+  if (request.bounds !== undefined) {
+    for (const { sql } of [...query.parts, query]) await refuseCostly(reader, await step(sql), request.bounds)
+  }
 
   const tally = new Tally(query, request)
   for (const part of query.parts) {
@@ -103,23 +111,41 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
   }
   const rows: (string | null)[][] = []
   const { table } = query
+  const maxRows = request.bounds?.rows ?? Number.POSITIVE_INFINITY
   let count = 0
   if (table !== null) tally.begin(table)
   const answer = await reader.query(await step(query.sql), {
     row(fields) {
       count++
-      if (table === null) rows.push(fields)
-      else {
+      if (table === null) {
+        if (count <= maxRows) rows.push(fields)
+      } else {
         tally.add(table, fields)
-        if (query.returning !== null) rows.push(fields.slice(LEADING_COLUMNS))
+        if (query.returning !== null && count <= maxRows) rows.push(fields.slice(LEADING_COLUMNS))
       }
     },
   })
   if (answer.error !== undefined) throw answer.error
+  // The planner's guess was wrong: its caller must not get a part of the rows as all of them.
+  if (count > maxRows) throw new PreviewUnsupported(`it writes ${count} rows, more than ${maxRows}`)
   const violation = tally.violation(count, query)
-  const notes = [...query.notes, ...tally.notes()]
+  const { secondary, notes: more } = await secondaryOf(query, tally.changes, async (written, sql) =>
+    mayCascade(written, tally.operations)
+      ? await cascadesOf(written, sql, {
+          lookup,
+          count: async (text) => Number((await reader.rows(await step(text)))[0]?.[0]),
+        })
+      : [],
+  )
+  const notes = [...query.notes, ...tally.notes(), ...more]
   return {
-    preview: { method: 'select', rows: tally.records, diff: tally.diff, ...(notes.length > 0 ? { notes } : {}) },
+    preview: {
+      method: 'select',
+      rows: tally.records,
+      diff: tally.diff,
+      ...(notes.length > 0 ? { notes } : {}),
+      ...(secondary.length > 0 ? { secondary } : {}),
+    },
     tag: `${query.operation === 'INSERT' ? 'INSERT 0' : query.operation} ${count}`,
     rows,
     syntheticIds: query.syntheticIds,
@@ -144,6 +170,8 @@ async function refuseHazards(reader: ReadOnly, query: PreviewQuery): Promise<voi
 class Tally {
   readonly diff: FieldChange[] = []
   readonly changes: { readonly table: Table; readonly rows: RowChange[] }[] = []
+  /** `i`, `u`, `d`: what was seen. */
+  readonly operations = new Set<string>()
   records = 0
   readonly #severalWrites: boolean
   readonly #outdated: boolean
@@ -173,6 +201,7 @@ class Tally {
 
   add(table: Table, row: readonly unknown[]): void {
     const [operation, before, after, labels, id = null] = row.slice(0, LEADING_COLUMNS).map(textOf)
+    if (operation != null) this.operations.add(operation)
     const old = before == null ? null : parseTextArray(before)
     const fresh = after == null ? null : parseTextArray(after)
     if (++this.records <= MAX_DIFF_RECORDS) this.diff.push(...changesOf(table, old, fresh))

@@ -3,8 +3,6 @@ import { Lru } from '../../sql/lru.js'
 import type { Conversation } from './conversation.js'
 import { type Answer, type Fence, NO_FENCE, type Sink, type Step } from './round.js'
 
-/** What our own queries may cost a live database. */
-const LIMITS = ["SET LOCAL statement_timeout = '5s'", "SET LOCAL lock_timeout = '1s'"]
 const SAVEPOINT = 'drytrace_fence'
 const UNDO = [`ROLLBACK TO SAVEPOINT ${SAVEPOINT}`, `RELEASE SAVEPOINT ${SAVEPOINT}`]
 
@@ -18,9 +16,12 @@ const hazards = new Lru<{ found: Hazards; at: number }>(100, 100_000)
  */
 export class ReadOnly {
   readonly #conversation: Conversation
+  readonly #limits: readonly string[]
 
-  constructor(conversation: Conversation) {
+  /** @param milliseconds how long one query of ours may take */
+  constructor(conversation: Conversation, milliseconds: number) {
     this.#conversation = conversation
+    this.#limits = [`SET LOCAL statement_timeout = ${milliseconds}`, "SET LOCAL lock_timeout = '1s'"]
   }
 
   /**
@@ -80,9 +81,9 @@ export class ReadOnly {
 
   #ownFence(): Fence {
     const { status, state } = this.#conversation
-    if (status === 'I') return { before: ['BEGIN READ ONLY', ...LIMITS], after: ['ROLLBACK'] }
+    if (status === 'I') return { before: ['BEGIN READ ONLY', ...this.#limits], after: ['ROLLBACK'] }
     const readOnly = state.transaction === undefined ? ['SET TRANSACTION READ ONLY'] : []
-    return { before: [`SAVEPOINT ${SAVEPOINT}`, ...readOnly, ...LIMITS], after: UNDO }
+    return { before: [`SAVEPOINT ${SAVEPOINT}`, ...readOnly, ...this.#limits], after: UNDO }
   }
 
   /** What must not run in this database even READ ONLY. @throws when the catalog cannot be scanned. */
