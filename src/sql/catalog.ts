@@ -16,6 +16,7 @@ export interface Column {
   /** `s` stored, `v` virtual, empty for none. */
   readonly generated: '' | 's' | 'v'
   readonly default: string | null
+  /** The type's own default, as an expression. */
   readonly domainDefault: string | null
   /** Type of an array's elements, null for other types. */
   readonly element?: string | null
@@ -116,7 +117,7 @@ export function tableQuery(relation: string): string {
       'name', a.attname, 'number', a.attnum, 'type', format_type(a.atttypid, a.atttypmod),
       'baseType', format_type(a.atttypid, NULL), 'typmod', a.atttypmod, 'domain', t.typtype = 'd',
       'notNull', a.attnotnull, 'identity', a.attidentity, 'generated', a.attgenerated,
-      'default', pg_get_expr(d.adbin, d.adrelid), 'domainDefault', t.typdefault,
+      'default', pg_get_expr(d.adbin, d.adrelid), 'domainDefault', coalesce(pg_get_expr(t.typdefaultbin, 0), quote_literal(t.typdefault)),
       'element', CASE WHEN t.typlen = -1 AND t.typelem <> 0 AND t.typcategory = 'A' THEN format_type(t.typelem, a.atttypmod) END,
       'fields', CASE WHEN t.typtype = 'c' THEN (SELECT json_agg(json_build_object(
           'name', f.attname, 'type', format_type(f.atttypid, f.atttypmod)) ORDER BY f.attnum)

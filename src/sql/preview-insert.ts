@@ -190,8 +190,9 @@ function valuesSource(
       .join(', '),
   )
   const given = collect(places.flatMap((place, index) => (omitted[index] ? [] : [{ place, value: `s__.x${index}` }])))
-  const values = cells.map((row) => `(${row})`).join(', ')
-  return { from: `(VALUES ${values}) AS s__(${columnAliases(width)})`, given, rows: rows.length }
+  // One row is a select list to the server too, where a function may give several.
+  const values = cells.length === 1 ? `SELECT ${cells[0]}` : `VALUES ${cells.map((row) => `(${row})`).join(', ')}`
+  return { from: `(${values}) AS s__(${columnAliases(width)})`, given, rows: rows.length }
 }
 
 /** A value for a part of a column, with the type that part has. */

@@ -117,10 +117,8 @@ export function defaultExpression(column: Column, ids: (column: Column) => strin
   if (column.default !== null) {
     return SEQUENCE_DEFAULT.test(column.default) ? withIds(column, column.default, ids) : column.default
   }
-  if (column.domain && column.domainDefault !== null && !column.domainDefault.includes('(')) {
-    return `'${column.domainDefault.replaceAll("'", "''")}'`
-  }
-  return 'NULL'
+  if (column.domainDefault === null) return 'NULL'
+  return SEQUENCE_DEFAULT.test(column.domainDefault) ? withIds(column, column.domainDefault, ids) : column.domainDefault
 }
 
 function withIds(column: Column, expression: string, ids: (column: Column) => string): string {

@@ -70,7 +70,7 @@ export async function previewOf(text: string, options: PreviewOptions): Promise<
   return {
     ...query,
     syntheticIds: [...neutralised.syntheticIds, ...query.syntheticIds],
-    notes: [...neutralised.notes, ...new Set(tables.flatMap((table) => blindSpots(table, query)))],
+    notes: [...neutralised.notes, ...new Set(tables.flatMap((table) => blindSpots(table)))],
   }
 }
 
@@ -168,26 +168,9 @@ async function rewriteWith(
   return { prefix, parts, syntheticIds }
 }
 
-const CASCADES: Readonly<Record<string, string>> = {
-  c: 'be deleted',
-  n: 'lose the reference',
-  d: 'get a default reference',
-}
-
-function blindSpots(table: Table, query: Rewritten): string[] {
+function blindSpots(table: Table): string[] {
   const notes: string[] = []
   if (table.triggers !== null) notes.push(`triggers of ${table.name} were not run: ${table.triggers.join(', ')}`)
   if (table.rowSecurityActive) notes.push(`row security of ${table.name} was applied by its policies' text`)
-  const deletes = query.operation === 'DELETE' || query.parts.some((part) => part.operation === 'DELETE')
-  if (deletes) {
-    for (const { table: child, onDelete } of table.referencedBy ?? []) {
-      const fate = CASCADES[onDelete]
-      notes.push(
-        fate === undefined
-          ? `rows of ${child} may refer to deleted rows of ${table.name}, which would fail`
-          : `rows of ${child} that refer to deleted rows of ${table.name} would ${fate}`,
-      )
-    }
-  }
   return notes
 }

@@ -71,7 +71,9 @@ function asRow(table: Table, alias: string): string {
 
 /** `CASE` over a condition that speaks of the columns by their bare names. */
 function labelled(condition: string, label: string, table: Table, alias: string): string {
-  return `(SELECT CASE WHEN ${condition} THEN ${quoteText(label)} END FROM ${asRow(table, alias)} n__)`
+  const own = /\btableoid\b/.test(condition) ? `, CAST(${table.oid} AS oid) AS tableoid` : ''
+  const row = `${asRow(table, alias).slice(0, -1)}${own})`
+  return `(SELECT CASE WHEN ${condition} THEN ${quoteText(label)} END FROM ${row} n__)`
 }
 
 function checkTests(table: Table, alias: string): string[] {

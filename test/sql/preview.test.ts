@@ -448,10 +448,7 @@ describe('what does not hold is refused', () => {
     await client.query("CREATE FUNCTION tg() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'")
     await client.query('CREATE TRIGGER audit BEFORE DELETE ON customers FOR EACH ROW EXECUTE FUNCTION tg()')
     const { preview } = await runPreview('DELETE FROM customers WHERE id = 1')
-    expect(preview.notes).toEqual([
-      'triggers of customers were not run: audit',
-      'rows of orders that refer to deleted rows of customers would be deleted',
-    ])
+    expect(preview.notes).toEqual(['triggers of customers were not run: audit'])
     expect(keyColumns(preview.table as Table).map((column) => column.name)).toEqual(['id'])
     await client.query('DROP TRIGGER audit ON customers')
   })

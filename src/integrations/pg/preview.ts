@@ -18,7 +18,7 @@ import {
 } from '../../sql/violations.js'
 import { changesOf } from './changes.js'
 import type { OverlaidPreview } from './overlaid.js'
-import { refuseCostly, secondaryOf } from './preview-bounds.js'
+import { refusalOfPlanner, secondaryOf } from './preview-bounds.js'
 import { type ReadOnly, textOf } from './read-only.js'
 
 /** Records spelled out in the diff; all are counted. */
@@ -99,8 +99,10 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
     source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
   })
   await refuseHazards(reader, query)
-  if (request.bounds !== undefined) {
-    for (const { sql } of [...query.parts, query]) await refuseCostly(reader, await step(sql), request.bounds)
+  const refusal = await planned(reader, query, request)
+  if (refusal !== undefined) {
+    const preview: Preview = { method: 'select', rows: 0, diff: [] }
+    return { preview, tag: '', rows: [], syntheticIds: [], violation: refusal, exact: true, changes: [] }
   }
 
   const tally = new Tally(query, request)
@@ -153,6 +155,19 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
     exact: query.notes.length === 0,
     changes: tally.changes,
   }
+}
+
+/** What the planner says to the write itself. One with a call that must not be made is planned as its preview. */
+async function planned(
+  reader: ReadOnly,
+  query: PreviewQuery,
+  { text, values, types, bounds }: PreviewRequest,
+): Promise<Violation | undefined> {
+  if (bounds === undefined) return undefined
+  const found = await reader.hazards()
+  const [statement] = classify(text)
+  const harmless = statement !== undefined && statement.denied.length === 0 && hazardOf(statement, found) === undefined
+  return await refusalOfPlanner(reader, { text: harmless ? text : query.sql, values, types }, bounds)
 }
 
 /** Expressions of the statement, and defaults and checks of the table, run in the preview: none may reach out of it. */

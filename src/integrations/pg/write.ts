@@ -10,6 +10,7 @@ import type { PreviewOutcome } from './preview.js'
 import { type Answer, type DatabaseError, NO_FENCE } from './round.js'
 import { fail, failTransaction, forgetEndedTransaction, insideDryTransaction, record, type Session } from './session.js'
 import { simulateStatement } from './simulate.js'
+import { previewOfUtility } from './utility.js'
 
 const DESCRIBABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt', 'ExplainStmt'])
 const PREVIEWABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt'])
@@ -104,7 +105,13 @@ export async function simulateBlocked(
       notes.push(`no preview: ${messageOf(error)}`)
     }
   }
+  const utility = opaque ? undefined : await previewOfUtility(session, statement, values, notes)
   if (!/^(Explain|Create|Copy)/.test(statement.node)) await markStale(session, statement, 'it was not worked out')
+  if (utility !== undefined && described?.fields === undefined) {
+    record(session, decision, { preview: utility.preview, fidelity: utility.exact ? 'exact' : 'plausible' })
+    deliver(query, conversation.connection, { tag: utility.tag })
+    return undefined
+  }
   const simulated = simulateStatement({
     statement,
     values,
