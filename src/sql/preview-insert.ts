@@ -76,6 +76,7 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
   const returning = bindReturning(statement, {
     target,
+    bindAll: view !== undefined,
     column: visible,
     old: null,
     fresh: visible,

@@ -17,7 +17,7 @@ import {
   withPrefix,
 } from './preview-parts.js'
 import { bindReturning, tableoidOf } from './preview-returning.js'
-import { oldRow } from './preview-update.js'
+import { type OldRow, oldRow } from './preview-update.js'
 import { quoteName } from './tree.js'
 import { violationColumn } from './violations.js'
 
@@ -42,23 +42,22 @@ const HERE = 'h__.here__ IS NOT NULL'
  */
 export async function previewMerge(statement: MergeStmt, options: PreviewOptions): Promise<RewriteResult> {
   const target = await resolveTarget(statement.relation, options)
-  if (target.view !== undefined) throw new PreviewUnsupported('MERGE into a view')
   if (target.table.rowSecurityActive) throw new PreviewUnsupported('MERGE under row security')
   dropSchema(statement, target.relation)
-  const { table, columns, quotedAlias } = target
+  const { table, columns, quotedAlias, view } = target
   const { sourceRelation: source, joinCondition: condition } = statement
   if (source === undefined || condition === undefined) throw new PreviewUnsupported('MERGE')
   const syntheticIds: string[] = []
   const clauses = (statement.mergeWhenClauses ?? []).flatMap((item) =>
     'MergeWhenClause' in item ? [item.MergeWhenClause] : [],
   )
-  const branches = clauses.map((clause, index) => branchOf(clause, index + 1, target, options))
+  const old = oldRow(target, options)
+  const branches = clauses.map((clause, index) => branchOf(clause, index + 1, target, old, options))
   const kinds = new Set(clauses.map((clause) => clause.matchKind))
   const left = kinds.has('MERGE_WHEN_NOT_MATCHED_BY_SOURCE')
   const right = kinds.has('MERGE_WHEN_NOT_MATCHED_BY_TARGET')
   const join = left && right ? 'FULL JOIN' : left ? 'LEFT JOIN' : right ? 'RIGHT JOIN' : 'JOIN'
 
-  const old = oldRow(target, options)
   const cases = branches.map(({ number, condition: when }) => `WHEN ${when} THEN ${number}`)
   const next = columns.map((column) => {
     const name = quoteName(column.name)
@@ -67,7 +66,7 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
       return value === undefined ? [] : [`WHEN ${number} THEN ${value}`]
     })
     // A deleted row is shown as it was; an inserted one has no old values to keep.
-    const kept = `${quotedAlias}.${name}`
+    const kept = old.column(column)
     return `${values.length === 0 ? kept : `CASE w__.n__ ${values.join(' ')} ELSE ${kept} END`} AS ${name}`
   })
   const generated = columns.filter((column) => column.generated)
@@ -91,6 +90,9 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
     return `CASE WHEN w__.n__ IN (${drawing.join(', ')}) THEN ${id} ELSE ${plain} END`
   }
   const values = new Map(columns.map((column) => [column.name, value(column)]))
+  // Through a view, its columns of the new row are `v__`.
+  const after = (name: string) =>
+    view === undefined ? (values.get(name) ?? `n__.${quoteName(name)}`) : `v__.${quoteName(name)}`
   const inserts = numbers(branches, 'i')
   const deletes = numbers(branches, 'd')
   const is = (list: readonly number[]) => (list.length === 0 ? 'false' : `w__.n__ IN (${list.join(', ')})`)
@@ -99,11 +101,10 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
     from: [source],
     fromFirst: true,
     bindAll: true,
-    column: (name) => values.get(name) ?? `n__.${quoteName(name)}`,
+    column: after,
     old: (name) => `${quotedAlias}.${quoteName(name)}`,
     oldPresent: `NOT ${is(inserts)}`,
-    fresh: (name) =>
-      deletes.length === 0 ? (values.get(name) ?? 'NULL') : `CASE WHEN NOT ${is(deletes)} THEN ${values.get(name)} END`,
+    fresh: (name) => (deletes.length === 0 ? after(name) : `CASE WHEN NOT ${is(deletes)} THEN ${after(name)} END`),
     freshPresent: `NOT ${is(deletes)}`,
     tableoid: tableoidOf(table, 'n__'),
     action: caseOf(branches, ({ operation: does }) =>
@@ -111,7 +112,10 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
     ),
   })
   const scope = { replaces: true, existing: (alias: string) => readFrom(target, options, alias) }
-  const violations = violationColumn(table, 'n__', { ...scope, command: 'w' }).replace(/ AS viol__$/, '')
+  const violations = violationColumn(table, 'n__', { ...scope, command: 'w', viewChecks: view?.checks('n__') }).replace(
+    / AS viol__$/,
+    '',
+  )
   const inherited = old.from
   const acting = branches.flatMap(({ number, operation: does }) => (does === undefined ? [] : [number]))
   const selected = [
@@ -125,7 +129,8 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
   const sources =
     `${inherited} ${join} (${deparse(source)} CROSS JOIN (SELECT true AS here__) h__) ON ${deparse(condition)} ` +
     `CROSS JOIN LATERAL (SELECT CASE ${cases.join(' ')} END AS n__) w__ ` +
-    `CROSS JOIN LATERAL (SELECT q__.*, ${old.table} AS to__, ${old.address} AS ctid__ FROM (${row}${joins}) q__) n__`
+    `CROSS JOIN LATERAL (SELECT q__.*, ${old.table} AS to__, ${old.address} AS ctid__ FROM (${row}${joins}) q__) n__` +
+    (view === undefined ? '' : ` CROSS JOIN LATERAL (${view.shown('n__')}) v__`)
   return {
     operation: 'MERGE',
     table,
@@ -144,9 +149,14 @@ function caseOf(branches: readonly Branch[], text: (branch: Branch) => string): 
   return `CASE w__.n__ ${branches.map((branch) => `WHEN ${branch.number} THEN ${text(branch)}`).join(' ')} END`
 }
 
-function branchOf(clause: MergeWhenClause, number: number, target: Target, options: PreviewOptions): Branch {
-  const { quotedAlias } = target
-  const there = `${quotedAlias}.ctid IS NOT NULL`
+function branchOf(
+  clause: MergeWhenClause,
+  number: number,
+  target: Target,
+  old: OldRow,
+  options: PreviewOptions,
+): Branch {
+  const there = `${old.address} IS NOT NULL`
   const matched = {
     MERGE_WHEN_MATCHED: `${there} AND ${HERE}`,
     MERGE_WHEN_NOT_MATCHED_BY_SOURCE: `${there} AND NOT (${HERE})`,
@@ -167,7 +177,7 @@ function branchOf(clause: MergeWhenClause, number: number, target: Target, optio
         clause.targetList ?? [],
         target,
         (column) => idPerRow(options.syntheticIds(1, column)),
-        ({ name }) => `${quotedAlias}.${quoteName(name)}`,
+        old.column,
       )
       if (joins.length > 0) throw new PreviewUnsupported('MERGE with a subquery for several columns')
       return { ...empty, operation: 'u', values }
@@ -183,7 +193,7 @@ function insertedValues(clause: MergeWhenClause, target: Target, drawn: Set<stri
   const given = new Map<string, Node>()
   const columns =
     clause.targetList === undefined
-      ? target.columns.slice(0, clause.values?.length ?? 0)
+      ? target.visible.slice(0, clause.values?.length ?? 0).map((name) => writtenColumn(target, name))
       : clause.targetList.map((item) => {
           if (!('ResTarget' in item) || item.ResTarget.indirection?.length) {
             throw new PreviewUnsupported('MERGE into a part of a column')

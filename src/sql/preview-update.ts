@@ -98,6 +98,7 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
   const returning = bindReturning(statement, {
     target,
     from,
+    bindAll: view !== undefined,
     column: visible,
     old: (name) => `${row}.o${target.visible.indexOf(name)}__`,
     fresh: visible,

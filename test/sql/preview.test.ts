@@ -230,6 +230,15 @@ const MERGES: [string, unknown[]?][] = [
   ['MERGE INTO parent USING (SELECT 2 AS k) s ON parent.k = s.k WHEN MATCHED THEN DELETE RETURNING parent.*'],
 ]
 
+const MERGED_VIEWS: [string, unknown[]?][] = [
+  [
+    "MERGE INTO checked c USING (VALUES (1, 50), (60, 7)) s(i, n) ON c.number = s.i WHEN MATCHED THEN UPDATE SET credits = s.n WHEN NOT MATCHED THEN INSERT (number, credits, email) VALUES (s.i, s.n, 'm@x') RETURNING merge_action(), s.i, old.more, new.more, c",
+  ],
+  [
+    'MERGE INTO outer_checked USING orders o ON number = o.customer_id AND o.total = 5 WHEN MATCHED THEN DELETE WHEN NOT MATCHED BY SOURCE AND credits > 20 THEN DELETE RETURNING merge_action(), number, outer_checked.email',
+  ],
+]
+
 const VERSIONS: [string, unknown[]?][] = [
   ['UPDATE nokey SET a = a + 10 WHERE b IS NOT NULL RETURNING old.a, new.a, a, old.*, new'],
   [
@@ -261,6 +270,7 @@ const PARTS: [string, unknown[]?][] = [
 
 const VIEWS: [string, unknown[]?][] = [
   ["UPDATE paid SET plan = 'x'"],
+  ["UPDATE checked SET email = 'n' || number RETURNING number, email"],
   ["INSERT INTO paid (id, email, plan) VALUES (77, 'v@x', 'pro') RETURNING *"],
   ['UPDATE checked SET credits = credits + 1 WHERE more > 11 RETURNING *, checked, old.more'],
   [
@@ -278,7 +288,7 @@ const RELATED: [string, unknown[]?][] = [
 ]
 
 describe('a preview is what execution would have done', () => {
-  it.each([...SAME, ...MERGES, ...VERSIONS, ...PARTS, ...VIEWS, ...RELATED])(
+  it.each([...SAME, ...MERGES, ...MERGED_VIEWS, ...VERSIONS, ...PARTS, ...VIEWS, ...RELATED])(
     '%s',
     async (text: string, values: unknown[] = []) => {
       const { preview, changes, returned } = await runPreview(text, values)

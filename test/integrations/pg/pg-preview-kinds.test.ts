@@ -98,7 +98,9 @@ describe('the caller gets what live would have given', () => {
     const expected = await forReal(text, values)
     const { result, effect, preview } = await inDryRun(text, values)
     expect(result).toEqual(expected)
-    expect(preview?.notes ?? []).toEqual(preview?.notes?.filter((note) => note.startsWith('would ') || note.includes('would change with')) ?? [])
+    expect(preview?.notes ?? []).toEqual(
+      preview?.notes?.filter((note) => note.startsWith('would ') || note.includes('would change with')) ?? [],
+    )
     expect(effect).toMatchObject({ outcome: 'blocked', fidelity: 'exact', preview: { method: 'select' } })
   })
 
