@@ -45,6 +45,8 @@ export interface ForeignKey {
   readonly columns: readonly string[]
   readonly referenced: readonly string[]
   readonly deferrable: boolean
+  /** Row security keeps rows of the other table from us, but not from the check. */
+  readonly hidden?: boolean
 }
 
 /** A foreign key of another table (or this one) that points here; action `c` cascades, `n` and `d` set null or default. */
@@ -55,6 +57,7 @@ export interface Reference {
   readonly columns: readonly string[]
   readonly referenced: readonly string[]
   readonly deferrable: boolean
+  readonly hidden?: boolean
   readonly onDelete: string
   readonly onUpdate: string
 }
@@ -142,14 +145,15 @@ export function tableQuery(relation: string): string {
   'foreignKeys', (SELECT json_agg(json_build_object(
       'name', k.conname, 'references', k.confrelid::regclass::text, 'referencedOid', k.confrelid::text,
       'columns', ${keyNames('conrelid', 'conkey')}, 'referenced', ${keyNames('confrelid', 'confkey')},
-      'deferrable', k.condeferrable))
+      'deferrable', k.condeferrable, 'hidden', row_security_active(k.confrelid)))
     FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f'
+    AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
     AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'
     AND coalesce(to_jsonb(k) ->> 'conperiod', 'false') = 'false'),
   'referencedBy', (SELECT json_agg(json_build_object(
       'oid', k.conrelid::text, 'table', k.conrelid::regclass::text, 'name', k.conname,
       'columns', ${keyNames('conrelid', 'conkey')}, 'referenced', ${keyNames('confrelid', 'confkey')},
-      'deferrable', k.condeferrable, 'onDelete', k.confdeltype, 'onUpdate', k.confupdtype))
+      'deferrable', k.condeferrable, 'hidden', row_security_active(k.conrelid), 'onDelete', k.confdeltype, 'onUpdate', k.confupdtype))
     FROM pg_constraint k WHERE k.confrelid = c.oid AND k.contype = 'f' AND k.conparentid = 0
     AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'),
   'triggers', (SELECT json_agg(g.tgname) FROM pg_trigger g

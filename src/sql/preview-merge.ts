@@ -18,7 +18,7 @@ import {
 } from './preview-parts.js'
 import { bindReturning, tableoidOf } from './preview-returning.js'
 import { type OldRow, oldRow } from './preview-update.js'
-import { quoteName } from './tree.js'
+import { nameParts, quoteName, replace } from './tree.js'
 import { violationColumn } from './violations.js'
 
 /** One WHEN clause: when it applies, and what each column becomes. */
@@ -52,6 +52,10 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
     'MergeWhenClause' in item ? [item.MergeWhenClause] : [],
   )
   const old = oldRow(target, options)
+  const sourceName = nameOf(source)
+  for (const clause of clauses) {
+    if (clause.matchKind === 'MERGE_WHEN_NOT_MATCHED_BY_TARGET') qualify(clause, sourceName, target)
+  }
   const branches = clauses.map((clause, index) => branchOf(clause, index + 1, target, old, options))
   const kinds = new Set(clauses.map((clause) => clause.matchKind))
   const left = kinds.has('MERGE_WHEN_NOT_MATCHED_BY_SOURCE')
@@ -217,4 +221,25 @@ function insertedValues(clause: MergeWhenClause, target: Target, drawn: Set<stri
       return [column.name, castTo(column, expression)] as const
     }),
   )
+}
+
+function nameOf(source: Node): string | undefined {
+  if ('RangeVar' in source) return source.RangeVar.alias?.aliasname ?? source.RangeVar.relname
+  if ('JoinExpr' in source) return undefined
+  return (Object.values(source)[0] as { alias?: { aliasname?: string } }).alias?.aliasname
+}
+
+/** Where nothing is matched only the source is in sight: a bare name of both is the source's. */
+function qualify(clause: MergeWhenClause, source: string | undefined, target: Target): void {
+  if (source === undefined) return
+  const name = (node: Record<string, unknown>): Node | undefined => {
+    // A subquery has names of its own.
+    if ('SubLink' in node) return node as Node
+    if (!('ColumnRef' in node)) return undefined
+    const { fields = [] } = node['ColumnRef'] as { fields?: Node[] }
+    const [only] = nameParts(fields)
+    if (fields.length !== 1 || only === undefined || !target.visible.includes(only)) return undefined
+    return { ColumnRef: { fields: [{ String: { sval: source } }, ...fields] } }
+  }
+  replace(clause, name)
 }

@@ -259,7 +259,10 @@ class Tally {
   violation(count: number, query: PreviewQuery): Violation | undefined {
     const found = this.#certain
     if (found === undefined) return undefined
-    const shuffled = found.violation.code === '23505' && found.updates && count > 1 && !query.upsert
+    // Another row of the statement may take the key over, or give it back.
+    const { code, message } = found.violation
+    const ofKeys = code === '23505' || message.startsWith('update or delete on')
+    const shuffled = ofKeys && found.updates && count > 1 && !query.upsert
     if (!shuffled) return found.violation
     this.#predict(found.violation, found.table)
     return undefined
