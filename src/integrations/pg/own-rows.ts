@@ -2,6 +2,7 @@ import type { Table } from '../../sql/catalog.js'
 import type { Statement } from '../../sql/classify.js'
 import type { Overlay, RowChange, TableChanges } from '../../sql/overlay.js'
 import { NotOverlaid } from '../../sql/overlay-rewrite.js'
+import type { PgClient } from './driver.js'
 import { ambiguousSettings, OverlaidPreview, overlayOf, tell, tellStale } from './overlaid.js'
 import { type PreviewOutcome, type PreviewRequest, previewWrite } from './preview.js'
 import type { Session } from './session.js'
@@ -29,6 +30,7 @@ export async function previewWithOwnRows(
     syntheticId: (kind) => (kind === 'smallint' ? smallId(run) : guard.syntheticId(run, 'integer')),
     madeUp: (value) => isMadeUp(run, value),
     bounds: guard.previewBounds,
+    place: placeOf(conversation.client),
     stale: (oid) => overlay.stale.has(oid),
   }
   if (overlay.untouched) return { outcome: await previewWrite(reader, request), blind: undefined }
@@ -52,6 +54,10 @@ export async function previewWithOwnRows(
   const outcome = await previewWrite(reader, { ...request, outdated: true })
   tell(session, overlay, statement, blind)
   return { outcome, blind }
+}
+
+function placeOf({ host, port, database, user }: PgClient): string {
+  return JSON.stringify([host, port, database, user])
 }
 
 function isOfTheData(error: Error & { code?: string }): boolean {

@@ -4,6 +4,7 @@ import { cascadesOf, mayCascade } from '../../sql/cascades.js'
 import { readTable, type Table, tableQuery } from '../../sql/catalog.js'
 import { classify } from '../../sql/classify.js'
 import { hazardOf } from '../../sql/hazards.js'
+import { Lru } from '../../sql/lru.js'
 import { MAX_OVERLAY_ROWS, type RowChange, type TableChanges } from '../../sql/overlay.js'
 import { markedTable } from '../../sql/overlay-rewrite.js'
 import { parseTextArray } from '../../sql/pg-array.js'
@@ -45,6 +46,8 @@ export interface PreviewRequest {
   /** The data is known not to be what the run has made of it: a duplicate is a guess. */
   readonly outdated?: boolean
   readonly bounds?: PreviewBounds
+  /** Names the database and its user: what the planner has let pass there is not asked again for a while. */
+  readonly place?: string
   /** The same of one table, by oid. */
   stale?(oid: string): boolean
 }
@@ -161,14 +164,23 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
 async function planned(
   reader: ReadOnly,
   query: PreviewQuery,
-  { text, values, types, bounds }: PreviewRequest,
+  { text, values, types, bounds, place }: PreviewRequest,
 ): Promise<Violation | undefined> {
   if (bounds === undefined) return undefined
+  const key = place === undefined ? undefined : `${place} ${text}`
+  const known = key === undefined ? undefined : passed.get(key)
+  if (known !== undefined && Date.now() - known < PLAN_MILLISECONDS) return undefined
   const found = await reader.hazards()
   const [statement] = classify(text)
   const harmless = statement !== undefined && statement.denied.length === 0 && hazardOf(statement, found) === undefined
-  return await refusalOfPlanner(reader, { text: harmless ? text : query.sql, values, types }, bounds)
+  const refusal = await refusalOfPlanner(reader, { text: harmless ? text : query.sql, values, types }, bounds)
+  if (refusal === undefined && key !== undefined) passed.set(key, Date.now())
+  return refusal
 }
+
+/** How long a plan is good for: tables grow and privileges change. */
+const PLAN_MILLISECONDS = 30_000
+const passed = new Lru<number>(2000, 4 * 1024 * 1024)
 
 /** Expressions of the statement, and defaults and checks of the table, run in the preview: none may reach out of it. */
 async function refuseHazards(reader: ReadOnly, query: PreviewQuery): Promise<void> {
