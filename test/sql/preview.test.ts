@@ -223,7 +223,7 @@ const MERGES: [string, unknown[]?][] = [
     [10],
   ],
   [
-    'MERGE INTO nokey n USING customers c ON c.id = n.a WHEN NOT MATCHED BY SOURCE THEN UPDATE SET b = NULL WHEN NOT MATCHED BY TARGET THEN INSERT (b, a) VALUES (c.name, c.id) RETURNING merge_action(), old, new.a, c.email',
+    'MERGE INTO nokey n USING (SELECT * FROM customers WHERE id <> 1) c ON c.id = n.a WHEN NOT MATCHED BY SOURCE THEN UPDATE SET b = NULL WHEN NOT MATCHED BY TARGET THEN INSERT (b, a) VALUES (c.name, c.id) RETURNING merge_action(), old, new.a, c.email',
   ],
   [
     'MERGE INTO app.stock USING (SELECT sku, sum(amount) AS total FROM app.stock GROUP BY sku) s ON stock.sku = s.sku AND place = $1 WHEN MATCHED THEN UPDATE SET (amount, place) = (s.total, DEFAULT) WHEN NOT MATCHED THEN INSERT VALUES (s.sku, $1, s.total)',

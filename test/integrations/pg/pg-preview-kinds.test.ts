@@ -119,6 +119,31 @@ describe('the caller gets what live would have given', () => {
   })
 })
 
+describe('read-your-writes', () => {
+  it('a MERGE is seen by the next MERGE and by reads', async () => {
+    const before = await digest()
+    const merge = (id: number, v: string) =>
+      client.query(
+        'MERGE INTO plain p USING (SELECT $1::int AS i, $2::text AS w) s ON p.id = s.i WHEN MATCHED THEN UPDATE SET v = p.v || s.w WHEN NOT MATCHED THEN INSERT VALUES (s.i, s.w) RETURNING merge_action() AS did, p.v',
+        [id, v],
+      )
+    await dry(async () => {
+      expect((await merge(7, 'a')).rows).toEqual([{ did: 'INSERT', v: 'a' }])
+      expect((await merge(7, 'b')).rows).toEqual([{ did: 'UPDATE', v: 'ab' }])
+      await client.query('MERGE INTO plain p USING author a ON a.id = p.id WHEN MATCHED THEN DELETE')
+      expect((await client.query('SELECT * FROM plain ORDER BY id')).rows).toEqual([{ id: 7, v: 'ab' }])
+    })
+    expect(await digest()).toEqual(before)
+  })
+
+  it('a write through a view is seen in its table', async () => {
+    await dry(async () => {
+      await client.query("UPDATE authors SET name = 'Seen' WHERE number = 2")
+      expect((await client.query('SELECT name FROM author WHERE id = 2')).rows).toEqual([{ name: 'Seen' }])
+    })
+  })
+})
+
 describe('what else would happen', () => {
   it('counts what foreign keys delete or change, through several tables', async () => {
     const { preview } = await inDryRun('DELETE FROM author WHERE id = 1')
