@@ -215,7 +215,10 @@ function report() {
   const inherent = records.filter((record) => record.verdict !== 'exact' && isInherent(record))
   const judged = records.filter((record) => !inherent.includes(record))
   const exact = judged.filter((record) => record.verdict === 'exact')
-  const supported = judged.filter((record) => record.unsupported === undefined)
+  const previewed = judged.filter((record) => record.unsupported === undefined)
+  // What the product calls exact: the others carry a note on what was not seen, such as triggers.
+  const supported = previewed.filter((record) => record.promised || record.previewError !== undefined)
+  const kept = supported.filter((record) => record.verdict === 'exact')
   const classes = new Map()
   for (const record of [...judged, ...inherent]) {
     if (record.verdict === 'exact') continue
@@ -237,15 +240,14 @@ function report() {
       `statements: ${records.length}, of which ${inherent.length} differ in volatile values only (not judged)`,
       `failing for real: ${failing.length}, same SQLSTATE foretold in ${failing.filter((r) => r.verdict === 'exact').length}`,
       `median preview: ${(times[times.length >> 1] ?? 0).toFixed(1)} ms with ten round trips per query of this harness`,
-      `exact, supported statements: ${share(exact.length, supported.length)}, bound ${100 * BOUND_SUPPORTED} %`,
+      `exact, all previewed statements: ${share(exact.length, previewed.length)}`,
+      `exact, supported statements (previewed without a caveat): ${share(kept.length, supported.length)}, bound ${100 * BOUND_SUPPORTED} %`,
       `exact, all statements: ${share(exact.length, judged.length)}, bound ${100 * BOUND_ALL} %`,
       '',
     ].join('\n'),
   )
   const good =
-    records.length > 0 &&
-    exact.length >= BOUND_SUPPORTED * supported.length &&
-    exact.length >= BOUND_ALL * judged.length
+    records.length > 0 && kept.length >= BOUND_SUPPORTED * supported.length && exact.length >= BOUND_ALL * judged.length
   return good ? 0 : 1
 }
 

@@ -100,6 +100,8 @@ export interface Table {
   readonly partitionBound: string | null
   /** Of a partitioned table: its leaves, at most {@link MAX_LEAVES} and one more. */
   readonly leaves: readonly { oid: string; bound: string | null }[] | null
+  /** Constraints no preview looks at: exclusion, WITHOUT OVERLAPS and PERIOD, and what partitions have of their own. */
+  readonly unchecked?: readonly string[] | null
   /** Of a view: its query, and `local` or `cascaded` for WITH CHECK OPTION. */
   readonly view: string | null
   readonly checkOption: string | null
@@ -171,6 +173,15 @@ export function tableQuery(relation: string): string {
   'leaves', CASE WHEN c.relkind = 'p' THEN (SELECT json_agg(json_build_object(
       'oid', l.relid::oid::text, 'bound', pg_get_partition_constraintdef(l.relid)))
     FROM (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf LIMIT ${MAX_LEAVES + 1}) l) END,
+  'unchecked', (SELECT json_agg(DISTINCT u.name ORDER BY u.name) FROM (
+    SELECT k.conname AS name FROM pg_constraint k WHERE c.oid IN (k.conrelid, k.confrelid)
+      AND (k.contype = 'x' OR coalesce(to_jsonb(k) ->> 'conperiod', 'false') = 'true')
+    UNION ALL
+    SELECT k.conname FROM pg_partition_tree(c.oid) l JOIN pg_constraint k ON k.conrelid = l.relid
+      WHERE c.relkind = 'p' AND l.level > 0 AND k.contype = 'c' AND k.coninhcount = 0
+    UNION ALL
+    SELECT g.tgname FROM pg_partition_tree(c.oid) l JOIN pg_trigger g ON g.tgrelid = l.relid
+      WHERE c.relkind = 'p' AND l.level > 0 AND NOT g.tgisinternal AND g.tgparentid = 0) u),
   'view', CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END,
   'checkOption', (SELECT option_value FROM pg_options_to_table(c.reloptions) WHERE option_name = 'check_option'))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -171,6 +171,7 @@ async function rewriteWith(
 function blindSpots(table: Table): string[] {
   const notes: string[] = []
   if (table.triggers !== null) notes.push(`triggers of ${table.name} were not run: ${table.triggers.join(', ')}`)
+  if (table.unchecked?.length) notes.push(`not looked at on ${table.name}: ${table.unchecked.join(', ')}`)
   if (table.rowSecurityActive) notes.push(`row security of ${table.name} was applied by its policies' text`)
   return notes
 }

@@ -488,6 +488,17 @@ describe('what does not hold is refused', () => {
     expect(await cell("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")).toBe('0')
   })
 
+  it('says which constraints it does not look at', async () => {
+    await client.query(`CREATE TABLE rooms (at int4range, EXCLUDE USING gist (at WITH &&));
+      CREATE TABLE spread (k int) PARTITION BY RANGE (k);
+      CREATE TABLE spread_low PARTITION OF spread FOR VALUES FROM (0) TO (10);
+      ALTER TABLE spread_low ADD CONSTRAINT small CHECK (k < 5)`)
+    const notes = async (text: string) => (await runPreview(text)).preview.notes
+    expect(await notes("INSERT INTO rooms VALUES ('[1,2]')")).toEqual(['not looked at on rooms: rooms_at_excl'])
+    expect(await notes('INSERT INTO spread VALUES (7)')).toEqual(['not looked at on spread: small'])
+    expect(await notes('INSERT INTO spread_low VALUES (3)')).toEqual([])
+  })
+
   it('says what it did not see', async () => {
     await client.query("CREATE FUNCTION tg() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'")
     await client.query('CREATE TRIGGER audit BEFORE DELETE ON customers FOR EACH ROW EXECUTE FUNCTION tg()')

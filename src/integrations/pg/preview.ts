@@ -155,7 +155,7 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
     rows,
     syntheticIds: query.syntheticIds,
     violation,
-    exact: query.notes.length === 0,
+    exact: query.notes.length === 0 && !tally.predicts,
     changes: tally.changes,
   }
 }
@@ -278,6 +278,11 @@ class Tally {
     if (!shuffled) return found.violation
     this.#predict(found.violation, found.table)
     return undefined
+  }
+
+  /** Something would probably fail. */
+  get predicts(): boolean {
+    return this.#predicted.size > 0
   }
 
   notes(): string[] {
