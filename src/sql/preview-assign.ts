@@ -101,9 +101,22 @@ export function assignPart(column: Column, path: readonly Node[], current: strin
   return assignElements(column, subscripts[0] as A_Indices, current, value)
 }
 
+/** A key or a position, as `->` takes it. @throws PreviewUnsupported where only the server knows its type. */
+function keyOf(subscript: Node): string {
+  const constant = 'A_Const' in subscript ? subscript.A_Const : undefined
+  if (constant?.ival === undefined && constant?.sval === undefined) {
+    throw new PreviewUnsupported('assignment to a computed key of jsonb')
+  }
+  return deparse(subscript)
+}
+
 /** jsonb: an object or array on the way is made where there is none, and gaps of an array are filled with nulls. */
 function assignKey(subscripts: readonly A_Indices[], current: string, value: string): string {
-  if (subscripts.length > 1) throw new PreviewUnsupported('assignment to a key within a key')
+  const [first, ...more] = subscripts
+  if (first?.uidx !== undefined && more.length > 0) {
+    const inner = assignKey(more, `(${current} -> ${keyOf(first.uidx)})`, value)
+    return assignKey([first], current, inner)
+  }
   const { uidx, is_slice: slice } = subscripts[0] as A_Indices
   if (slice || uidx === undefined) throw new PreviewUnsupported('assignment to a slice of jsonb')
   const numeric = 'A_Const' in uidx && uidx.A_Const.ival !== undefined

@@ -276,6 +276,8 @@ const PARTS: [string, unknown[]?][] = [
   ["UPDATE parts SET list[:2] = '{5,6}', low = NULL WHERE id = 1 RETURNING list"],
   ['UPDATE parts SET at.x = id * 10, at.y = 4 RETURNING at, (at).x'],
   [`UPDATE parts SET doc['b'] = '[2]' WHERE id < 3 RETURNING doc`],
+  [`UPDATE parts SET doc['b']['c']['d'] = '1' WHERE id < 3 RETURNING doc`],
+  [`UPDATE parts SET doc[2]['x'][1] = '"deep"' WHERE id > 1 RETURNING doc`],
   [`UPDATE parts SET doc[3] = $1 WHERE id > 1 RETURNING doc`, ['true']],
   ["INSERT INTO parts (id, list[2], list[3], at.y, doc['k']) VALUES (9, 1, 2, 3, '4') RETURNING *"],
   ['INSERT INTO parts (id, list[1:2]) SELECT 8, ARRAY[id, 1] FROM parts WHERE id = 1 RETURNING *'],

@@ -19,7 +19,7 @@ export class ReadOnly {
   readonly #limits: readonly string[]
 
   /** @param milliseconds how long one query of ours may take */
-  constructor(conversation: Conversation, milliseconds: number) {
+  constructor(conversation: Conversation, milliseconds = 5_000) {
     this.#conversation = conversation
     this.#limits = [`SET LOCAL statement_timeout = ${milliseconds}`, "SET LOCAL lock_timeout = '1s'"]
   }
