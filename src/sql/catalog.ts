@@ -93,6 +93,8 @@ export interface Table {
   readonly triggers: readonly string[] | null
   readonly triggerTypes: readonly Trigger[] | null
   readonly rules: readonly string[] | null
+  /** The commands rules are for: `2` UPDATE, `3` INSERT, `4` DELETE, without repeats. */
+  readonly ruleEvents?: readonly string[] | null
   /** Row security is in force for the current user. */
   readonly rowSecurityActive: boolean
   readonly policies: readonly Policy[] | null
@@ -163,6 +165,7 @@ export function tableQuery(relation: string): string {
   'triggerTypes', (SELECT json_agg(json_build_object('name', g.tgname, 'type', g.tgtype)) FROM pg_trigger g
     WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
   'rules', (SELECT json_agg(r.rulename) FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
+  'ruleEvents', (SELECT json_agg(DISTINCT r.ev_type::text) FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
   'rowSecurityActive', row_security_active(c.oid),
   'policies', CASE WHEN row_security_active(c.oid) THEN (SELECT json_agg(json_build_object(
       'name', p.polname, 'command', p.polcmd, 'permissive', p.polpermissive,

@@ -35,7 +35,11 @@ interface Source {
 
 /** `INSERT` becomes a SELECT over its own rows, with defaults and generated columns filled in. */
 export async function previewInsert(statement: InsertStmt, options: PreviewOptions): Promise<RewriteResult> {
-  const target = await resolveTarget(statement.relation, options)
+  const target = await resolveTarget(
+    statement.relation,
+    statement.onConflictClause === undefined ? 'INSERT' : 'UPSERT',
+    options,
+  )
   dropSchema(statement, target.relation)
   const { columns, table, quotedAlias, view } = target
   const prefix = withPrefix(statement.withClause)

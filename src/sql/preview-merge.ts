@@ -41,7 +41,7 @@ const HERE = 'h__.here__ IS NOT NULL'
  * columns in the new row.
  */
 export async function previewMerge(statement: MergeStmt, options: PreviewOptions): Promise<RewriteResult> {
-  const target = await resolveTarget(statement.relation, options)
+  const target = await resolveTarget(statement.relation, 'MERGE', options)
   if (target.table.rowSecurityActive) throw new PreviewUnsupported('MERGE under row security')
   dropSchema(statement, target.relation)
   const { table, columns, quotedAlias, view } = target

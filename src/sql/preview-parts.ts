@@ -49,14 +49,38 @@ export interface Target {
   readonly quotedAlias: string
 }
 
+/** MERGE is refused by the server itself where there are rules of any kind. */
+export type Command = 'INSERT' | 'UPDATE' | 'DELETE' | 'MERGE' | 'UPSERT'
+
+const RULE_EVENTS: Readonly<Record<Command, string>> = {
+  INSERT: '3',
+  UPDATE: '2',
+  DELETE: '4',
+  MERGE: '234',
+  UPSERT: '23',
+}
+
+/** A rule for the command makes something else of it. @throws PreviewUnsupported */
+export function refuseRules(table: Table, command: Command): void {
+  if (table.rules === null) return
+  const events = table.ruleEvents ?? ['2', '3', '4']
+  if (events.some((event) => RULE_EVENTS[command].includes(event))) {
+    throw new PreviewUnsupported(`${table.name} has rules`)
+  }
+}
+
 /** Looks up the written table. @throws PreviewUnsupported when it is neither a plain table nor a view over one. */
-export async function resolveTarget(relation: RangeVar | undefined, options: PreviewOptions): Promise<Target> {
+export async function resolveTarget(
+  relation: RangeVar | undefined,
+  command: Command,
+  options: PreviewOptions,
+): Promise<Target> {
   if (relation?.relname === undefined) throw new PreviewUnsupported('the statement names no table')
   const schema = relation.schemaname ? `${quoteName(relation.schemaname)}.` : ''
   const table = await options.lookup(schema + quoteName(relation.relname))
-  if (table.kind === 'v') return await viewTarget(table, relation, options)
+  if (table.kind === 'v') return await viewTarget(table, relation, command, options)
   if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
-  if (table.rules !== null) throw new PreviewUnsupported(`${table.name} has rules`)
+  refuseRules(table, command)
   const columns = table.columns ?? []
   const alias = relation.alias?.aliasname ?? relation.relname
   const visible = columns.map(({ name }) => name)

@@ -63,7 +63,7 @@ export function whereOf(condition: Node | undefined, command: 'w' | 'd', target:
  * view the table's row is `n__`, and the name stands for the view's columns of it.
  */
 export async function previewUpdate(statement: UpdateStmt, options: PreviewOptions): Promise<RewriteResult> {
-  const target = await resolveTarget(statement.relation, options)
+  const target = await resolveTarget(statement.relation, 'UPDATE', options)
   dropSchema(statement, target.relation)
   const { table, columns, quotedAlias, view } = target
   const old = oldRow(target, options)
@@ -136,7 +136,7 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
 
 /** `DELETE FROM t USING f WHERE w RETURNING r` reads the rows it would delete. */
 export async function previewDelete(statement: DeleteStmt, options: PreviewOptions): Promise<RewriteResult> {
-  const target = await resolveTarget(statement.relation, options)
+  const target = await resolveTarget(statement.relation, 'DELETE', options)
   dropSchema(statement, target.relation)
   const { table, columns, quotedAlias, view } = target
   const old = oldRow(target, options)

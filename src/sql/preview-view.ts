@@ -1,7 +1,14 @@
 import type { RangeVar, SelectStmt } from '@pgsql/types'
 import type { Column, Table } from './catalog.js'
 import { deparse, parseOne } from './grammar.js'
-import { type PreviewOptions, PreviewUnsupported, readFrom, type Target } from './preview-parts.js'
+import {
+  type Command,
+  type PreviewOptions,
+  PreviewUnsupported,
+  readFrom,
+  refuseRules,
+  type Target,
+} from './preview-parts.js'
 import { nameParts, quoteName, quoteText } from './tree.js'
 
 /** A written view over the one table its rows come from. */
@@ -27,11 +34,18 @@ interface Layer {
   readonly checked: boolean
 }
 
+/** Bits of `pg_trigger.tgtype`. */
 const INSTEAD_OF = 64
+const EVENTS: Readonly<Record<Command, number>> = { INSERT: 4, DELETE: 8, UPDATE: 16, UPSERT: 20, MERGE: 28 }
 const MAX_LAYERS = 20
 
 /** Finds the table an automatically updatable view writes to. @throws PreviewUnsupported */
-export async function viewTarget(view: Table, relation: RangeVar, options: PreviewOptions): Promise<Target> {
+export async function viewTarget(
+  view: Table,
+  relation: RangeVar,
+  command: Command,
+  options: PreviewOptions,
+): Promise<Target> {
   const layers: Layer[] = []
   let columnOf = new Map((view.columns ?? []).map(({ name }) => [name, name]))
   const defaults = new Map<string, string>()
@@ -39,9 +53,9 @@ export async function viewTarget(view: Table, relation: RangeVar, options: Previ
   let table = view
   let from: RangeVar = relation
   while (table.kind === 'v') {
-    const instead = table.triggerTypes?.find(({ type }) => (type & INSTEAD_OF) !== 0)
+    const instead = table.triggerTypes?.find(({ type }) => (type & INSTEAD_OF) !== 0 && (type & EVENTS[command]) !== 0)
     if (instead !== undefined) throw new PreviewUnsupported(`trigger ${instead.name} of ${table.name} acts instead`)
-    if (table.rules !== null) throw new PreviewUnsupported(`${table.name} has rules`)
+    refuseRules(table, command)
     if (layers.length >= MAX_LAYERS) throw new PreviewUnsupported('too many views over views')
     cascaded ||= table.checkOption === 'cascaded'
     const layer = layerOf(table, cascaded || table.checkOption === 'local')
@@ -58,7 +72,7 @@ export async function viewTarget(view: Table, relation: RangeVar, options: Previ
     table = await options.lookup(schema + quoteName(from.relname ?? ''))
   }
   if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
-  if (table.rules !== null) throw new PreviewUnsupported(`${table.name} has rules`)
+  refuseRules(table, command)
   const columns = table.columns ?? []
   const alias = relation.alias?.aliasname ?? relation.relname ?? ''
   const base: Target = {

@@ -490,6 +490,27 @@ describe('what does not hold is refused', () => {
     expect(await cell("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")).toBe('0')
   })
 
+  it('a rule counts for its own command only', async () => {
+    await client.query('CREATE TABLE ruled (a int); INSERT INTO ruled VALUES (1)')
+    await client.query('CREATE RULE other AS ON DELETE TO ruled DO INSTEAD NOTHING')
+    const { preview, changes } = await runPreview('UPDATE ruled SET a = 2')
+    expect(changes).toHaveLength((await runForReal(preview.table as Table, 'UPDATE ruled SET a = 2')).rowCount ?? 0)
+    await expect(previewOf('DELETE FROM ruled', options)).rejects.toThrow('ruled has rules')
+    await expect(
+      previewOf('MERGE INTO ruled USING nokey n ON n.a = ruled.a WHEN MATCHED THEN DELETE', options),
+    ).rejects.toThrow('ruled has rules')
+  })
+
+  it('an INSTEAD OF trigger counts for its own command only', async () => {
+    await client.query(`CREATE VIEW guarded AS SELECT a, b FROM nokey;
+      CREATE FUNCTION aside() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+      CREATE TRIGGER aside INSTEAD OF INSERT ON guarded FOR EACH ROW EXECUTE FUNCTION aside()`)
+    const { preview, changes } = await runPreview("UPDATE guarded SET b = 'x' WHERE a = 1")
+    expect(preview.table?.name).toBe('nokey')
+    expect(changes).toHaveLength(2)
+    await expect(previewOf('INSERT INTO guarded VALUES (1)', options)).rejects.toThrow('trigger aside of guarded')
+  })
+
   it('says which constraints it does not look at', async () => {
     await client.query(`CREATE TABLE rooms (at int4range, EXCLUDE USING gist (at WITH &&));
       CREATE TABLE spread (k int) PARTITION BY RANGE (k);
