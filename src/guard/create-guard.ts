@@ -182,6 +182,7 @@ export function createGuard(options: GuardOptions): Guard {
     hold: holdRun,
     preview: policy.preview,
     rollback: policy.rollback,
+    previewBounds: policy.previewBounds,
     redact: redactor.value,
     forwards: policy.forwards,
     allowsEgress: (host, port) =>

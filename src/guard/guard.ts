@@ -2,6 +2,7 @@ import type { Context, Span } from '@opentelemetry/api'
 import type { RequestFacts } from '../policy/http/request-facts.js'
 import type { Respond } from '../policy/http/respond.js'
 import type { Validation } from '../policy/http/validation.js'
+import type { PreviewBounds } from '../policy/policy.js'
 import type { Run } from '../run/run.js'
 import type { Entry } from '../run/store.js'
 import type { Effect, EffectDetail } from './effect.js'
@@ -122,6 +123,8 @@ export interface Guard {
   readonly preview: 'select' | 'rollback' | 'none'
   /** Limits of `preview: rollback`. */
   readonly rollback: RollbackLimits
+  /** What such a preview may cost the database. */
+  readonly previewBounds: PreviewBounds
   /** Redacts and caps what goes into a payload excerpt. */
   redact(value: unknown, name?: string): unknown
   /** True when the policy lets this host be told of the run (a `forward` rule names it). */

@@ -40,6 +40,19 @@ export interface Preview {
   readonly diff: readonly FieldChange[]
   /** What the preview could not see or does not promise, one sentence each: triggers, cascades, predicted violations. */
   readonly notes?: readonly string[]
+  /** What else would happen because of the change, besides the diff. */
+  readonly secondary?: readonly SecondaryEffect[]
+}
+
+/** An effect of a write that the write itself does not name. */
+export interface SecondaryEffect {
+  readonly kind: 'trigger' | 'policy' | 'cascade'
+  /** The table it belongs to, or for a cascade the one it would change. */
+  readonly target: string
+  /** Name of the trigger, policy or foreign key. */
+  readonly name: string
+  /** Records it would change, where they were counted. */
+  readonly rows?: number
 }
 
 /** The would-be payload, redacted and capped before it gets here. */

@@ -7,6 +7,14 @@ import { builtinRules } from './packs/index.js'
 import { compilePattern } from './pattern.js'
 import type { PolicyDocument, PolicyRule } from './schema.js'
 
+/** What the preview of one PostgreSQL write may cost the database. */
+export interface PreviewBounds {
+  /** In the planner's units. */
+  readonly cost: number
+  readonly rows: number
+  readonly milliseconds: number
+}
+
 /** What the policy is asked about: the part of an effect it may depend on. */
 export interface PolicyQuery {
   readonly system: string
@@ -56,6 +64,7 @@ export interface Policy {
   }
   /** Whether the resource of a blocked HTTP request may be read first, where no rule says otherwise. */
   readonly httpPreview: 'get' | 'none'
+  readonly previewBounds: PreviewBounds
   readonly budget: Budget
   readonly redact: readonly string[]
   readonly recordDecisions: boolean
@@ -79,6 +88,7 @@ interface CompiledRule {
 const SEPARATOR: Readonly<Record<string, string>> = { host: '.', path: '/', relation: '.' }
 
 const MAX_SYSTEMS = 100
+const DEFAULT_BOUNDS: PreviewBounds = { cost: 1_000_000, rows: 100_000, milliseconds: 5_000 }
 
 const DEFAULT_BUDGET: Budget = { writes: 10_000, repeats: 1_000, milliseconds: 60 * 60 * 1000 }
 
@@ -121,6 +131,11 @@ export function compilePolicy(
       idleMilliseconds: Math.round((document.postgres?.rollback?.idleSeconds ?? 60) * 1000),
     },
     httpPreview: document.http?.preview ?? 'none',
+    previewBounds: {
+      cost: document.postgres?.maxCost ?? DEFAULT_BOUNDS.cost,
+      rows: document.postgres?.maxRows ?? DEFAULT_BOUNDS.rows,
+      milliseconds: document.postgres?.maxMilliseconds ?? DEFAULT_BOUNDS.milliseconds,
+    },
     budget: {
       writes: document.budget?.writes ?? DEFAULT_BUDGET.writes,
       repeats: document.budget?.repeats ?? DEFAULT_BUDGET.repeats,

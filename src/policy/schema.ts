@@ -238,6 +238,9 @@ export const policySchema = z.strictObject({
         })
         .optional()
         .describe('Limits of preview: rollback.'),
+      maxCost: z.number().positive().optional().describe('Planner cost above which a write is not previewed.'),
+      maxRows: z.int().positive().optional().describe('Rows above which a write is not previewed.'),
+      maxMilliseconds: z.int().positive().optional().describe('Time one query of a preview may take.'),
     })
     .refine((value) => value.rollback === undefined || value.preview === 'rollback', {
       path: ['rollback'],

@@ -1,8 +1,8 @@
 import type { OnConflictClause } from '@pgsql/types'
 import { indexColumns, type Table, type UniqueIndex } from './catalog.js'
 import { deparse } from './grammar.js'
+import { assignments } from './preview-assign.js'
 import {
-  assignments,
   idPerRow,
   NO_ROW_ID,
   type PreviewOptions,
@@ -13,6 +13,7 @@ import {
   type Target,
   withGenerated,
 } from './preview-parts.js'
+import { bindReturning, type Returning, returnsOld, tableoidOf } from './preview-returning.js'
 import { quoteName } from './tree.js'
 import { violationColumn } from './violations.js'
 
@@ -20,12 +21,19 @@ interface ConflictingInsert {
   readonly target: Target
   /** Query of the rows to insert, with their order in `ord__`. */
   readonly inserted: string
-  readonly returning: readonly string[]
+  readonly statement: Returning
   readonly options: PreviewOptions
 }
 
+interface ConflictPreview {
+  readonly sql: string
+  /** Number of RETURNING columns, null without RETURNING. */
+  readonly returning: number | null
+}
+
 /** `INSERT … ON CONFLICT` over rows that are already worked out. */
-export function conflictingInsert(clause: OnConflictClause, insert: ConflictingInsert): string {
+export function conflictingInsert(clause: OnConflictClause, insert: ConflictingInsert): ConflictPreview {
+  if (insert.target.view !== undefined) throw new PreviewUnsupported('ON CONFLICT through a view')
   const arbiters = arbitersOf(clause, insert.target.table)
   if (arbiters.some((index) => index.numbers.includes(0)))
     throw new PreviewUnsupported('ON CONFLICT over an expression')
@@ -74,8 +82,8 @@ function conflicts(table: Table, arbiters: readonly UniqueIndex[], existing: str
   return tests.join(' OR ') || 'false'
 }
 
-function insertOrSkip(arbiters: readonly UniqueIndex[], insert: ConflictingInsert): string {
-  const { target, inserted, returning, options } = insert
+function insertOrSkip(arbiters: readonly UniqueIndex[], insert: ConflictingInsert): ConflictPreview {
+  const { target, inserted, statement, options } = insert
   const { table, columns, quotedAlias } = target
   // Of rows that conflict with each other the first one is inserted.
   const firsts = arbiters.map((index, number) => {
@@ -87,32 +95,54 @@ function insertOrSkip(arbiters: readonly UniqueIndex[], insert: ConflictingInser
     `SELECT ${['x__.*', ...firsts].join(', ')} FROM (${inserted}) x__ WHERE NOT EXISTS ` +
     `(SELECT 1 FROM ${readFrom(target, options, 'e__')} WHERE ${conflicts(table, arbiters, 'e__', 'x__')})`
   const kept = arbiters.map((_, number) => `${quotedAlias}.k${number}__`).join(' AND ')
+  const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
+  const returning = bindReturning(statement, {
+    target,
+    column: visible,
+    old: null,
+    fresh: visible,
+    tableoid: tableoidOf(table, quotedAlias),
+  })
   const list = [
     "'i'::text AS op__",
     'NULL::text[] AS old__',
     `${rowAsText(quotedAlias, columns)} AS new__`,
     violationColumn(table, quotedAlias, {
+      command: 'a',
       replaces: false,
+      reads: true,
       handled: arbiters,
       existing: (alias) => readFrom(target, options, alias),
     }),
     NO_ROW_ID,
-    ...returning,
+    ...(returning ?? []),
   ]
-  return (
+  const sql =
     `SELECT ${list.join(', ')} FROM (${candidates}) AS ${quotedAlias}` +
     `${kept === '' ? '' : ` WHERE ${kept}`} ORDER BY ${quotedAlias}.ord__`
-  )
+  return { sql, returning: returning === null ? null : returning.length }
 }
 
 /**
  * `excluded` is the incoming row. The existing row keeps the table's name
  * inside the LATERAL subquery, where SET and WHERE see it.
  */
-function insertOrUpdate(clause: OnConflictClause, arbiters: readonly UniqueIndex[], insert: ConflictingInsert): string {
-  const { target, inserted, returning, options } = insert
+function insertOrUpdate(
+  clause: OnConflictClause,
+  arbiters: readonly UniqueIndex[],
+  insert: ConflictingInsert,
+): ConflictPreview {
+  const { target, inserted, statement, options } = insert
   const { table, columns, quotedAlias } = target
-  const assigned = assignments(clause.targetList ?? [], target, (column) => idPerRow(options.syntheticIds(1, column)))
+  const assigned = assignments(
+    clause.targetList ?? [],
+    target,
+    (column) => idPerRow(options.syntheticIds(1, column)),
+    ({ name }) => `${quotedAlias}.${quoteName(name)}`,
+  )
+  const wantsOld = returnsOld(statement, target)
+  const kept = wantsOld ? columns.map(({ name }, index) => `${quotedAlias}.${quoteName(name)} AS o${index}__`) : []
+  const olds = kept.map((_, index) => `o${index}__`)
   if (assigned.joins.length > 0) throw new PreviewUnsupported('ON CONFLICT with a subquery for several columns')
   const updated = columns.map((column) => {
     const name = quoteName(column.name)
@@ -122,25 +152,40 @@ function insertOrUpdate(clause: OnConflictClause, arbiters: readonly UniqueIndex
   const condition = clause.whereClause === undefined ? 'true' : `(${deparse(clause.whereClause)})`
   const existing =
     `SELECT ${quotedAlias}.tableoid AS to__, ${quotedAlias}.ctid AS ctid__, ${rowAsText(quotedAlias, columns)} AS old__, ` +
-    `${updated.join(', ')}, ${condition} AS ok__ FROM ${readFrom(target, options)} ` +
+    `${[...kept, ...updated].join(', ')}, ${condition} AS ok__ FROM ${readFrom(target, options)} ` +
     `WHERE ${conflicts(table, arbiters, quotedAlias, 'excluded')}`
   const either = columns.map((column) => {
     const name = quoteName(column.name)
     return `CASE WHEN u__.ctid__ IS NOT NULL THEN u__.${name} ELSE excluded.${name} END AS ${name}`
   })
   const rows = withGenerated(
-    `SELECT excluded.ord__, u__.to__, u__.ctid__, u__.old__, ${either.join(', ')} FROM (${inserted}) AS excluded ` +
+    `SELECT ${['excluded.ord__', 'u__.to__', 'u__.ctid__', 'u__.old__', ...olds.map((name) => `u__.${name}`), ...either].join(', ')} FROM (${inserted}) AS excluded ` +
       `LEFT JOIN LATERAL (${existing}) AS u__ ON true WHERE u__.ctid__ IS NULL OR u__.ok__`,
     columns,
-    ['ord__', 'to__', 'ctid__', 'old__'],
+    ['ord__', 'to__', 'ctid__', 'old__', ...olds],
   )
+  const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
+  const returning = bindReturning(statement, {
+    target,
+    column: visible,
+    old: (name) => `${quotedAlias}.o${target.visible.indexOf(name)}__`,
+    oldPresent: `${quotedAlias}.ctid__ IS NOT NULL`,
+    fresh: visible,
+    tableoid: tableoidOf(table, quotedAlias),
+  })
   const list = [
     `CASE WHEN ${quotedAlias}.ctid__ IS NULL THEN 'i' ELSE 'u' END::text AS op__`,
     `${quotedAlias}.old__`,
     `${rowAsText(quotedAlias, columns)} AS new__`,
-    violationColumn(table, quotedAlias, { replaces: true, existing: (alias) => readFrom(target, options, alias) }),
+    violationColumn(table, quotedAlias, {
+      command: 'a',
+      replaces: true,
+      reads: true,
+      existing: (alias) => readFrom(target, options, alias),
+    }),
     rowId(`${quotedAlias}.to__`, `${quotedAlias}.ctid__`),
-    ...returning,
+    ...(returning ?? []),
   ]
-  return `SELECT ${list.join(', ')} FROM (${rows}) AS ${quotedAlias} ORDER BY ${quotedAlias}.ord__`
+  const sql = `SELECT ${list.join(', ')} FROM (${rows}) AS ${quotedAlias} ORDER BY ${quotedAlias}.ord__`
+  return { sql, returning: returning === null ? null : returning.length }
 }

@@ -2,10 +2,10 @@ import type { InsertStmt, Node, SelectStmt } from '@pgsql/types'
 import type { Column } from './catalog.js'
 import { deparse, parseExpression } from './grammar.js'
 import type { RewriteResult } from './preview.js'
+import { assignPart, defaultOf, writtenColumn } from './preview-assign.js'
 import { conflictingInsert } from './preview-conflict.js'
 import {
   castTo,
-  defaultExpression,
   dropSchema,
   idPerRow,
   NO_ROW_ID,
@@ -13,13 +13,12 @@ import {
   PreviewUnsupported,
   readFrom,
   resolveTarget,
-  returningExpressions,
-  returningList,
   rowAsText,
   type Target,
   withGenerated,
   withPrefix,
 } from './preview-parts.js'
+import { bindReturning, tableoidOf } from './preview-returning.js'
 import { contains, quoteName } from './tree.js'
 import { violationColumn } from './violations.js'
 
@@ -36,9 +35,13 @@ interface Source {
 
 /** `INSERT` becomes a SELECT over its own rows, with defaults and generated columns filled in. */
 export async function previewInsert(statement: InsertStmt, options: PreviewOptions): Promise<RewriteResult> {
-  const target = await resolveTarget(statement.relation, options)
+  const target = await resolveTarget(
+    statement.relation,
+    statement.onConflictClause === undefined ? 'INSERT' : 'UPSERT',
+    options,
+  )
   dropSchema(statement, target.relation)
-  const { columns, table, quotedAlias } = target
+  const { columns, table, quotedAlias, view } = target
   const prefix = withPrefix(statement.withClause)
   const syntheticIds: string[] = []
   const takeIds = (count: number, column: Column): readonly string[] => {
@@ -59,38 +62,49 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
     return `(${takeIds(1, column)[0]}::bigint + row_number() OVER () - 1)`
   }
   const list = columns.map((column) => {
-    const value = source.given.get(column.name) ?? castTo(column, defaultExpression(column, ids))
+    const value = source.given.get(column.name) ?? castTo(column, defaultOf(column, target, ids))
     return `${column.generated ? 'NULL' : value} AS ${quoteName(column.name)}`
   })
   const inserted = withGenerated(
-    `SELECT ${list.join(', ')}, row_number() OVER () AS ord__ FROM ${source.from}`,
+    `SELECT ${[...list, 'row_number() OVER () AS ord__'].join(', ')} FROM ${source.from}`,
     columns,
     ['ord__'],
   )
-  const expressions = returningExpressions(statement)
-  const returning = expressions === null ? [] : returningList(expressions, target)
-  const result = {
-    operation: 'INSERT' as const,
-    table,
-    target,
-    returning: expressions === null ? null : returning.length,
-    syntheticIds,
-  }
+  const result = { operation: 'INSERT' as const, table, target, syntheticIds }
   if (statement.onConflictClause !== undefined) {
-    const sql = conflictingInsert(statement.onConflictClause, { target, inserted, returning, options })
-    return { ...result, upsert: statement.onConflictClause.action === 'ONCONFLICT_UPDATE', sql: prefix + sql }
+    const { sql, returning } = conflictingInsert(statement.onConflictClause, { target, inserted, statement, options })
+    const upsert = statement.onConflictClause.action === 'ONCONFLICT_UPDATE'
+    return { ...result, returning, upsert, sql: prefix + sql }
   }
+  const row = view === undefined ? quotedAlias : 'n__'
+  const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
+  const returning = bindReturning(statement, {
+    target,
+    bindAll: view !== undefined,
+    column: visible,
+    old: null,
+    fresh: visible,
+    tableoid: tableoidOf(table, row),
+  })
   const selected = [
     "'i'::text AS op__",
     'NULL::text[] AS old__',
-    `${rowAsText(quotedAlias, columns)} AS new__`,
-    violationColumn(table, quotedAlias, { replaces: false, existing: (alias) => readFrom(target, options, alias) }),
+    `${rowAsText(row, columns)} AS new__`,
+    violationColumn(table, row, {
+      command: 'a',
+      replaces: false,
+      reads: statement.returningClause !== undefined,
+      viewChecks: view?.checks(row),
+      existing: (alias) => readFrom(target, options, alias),
+    }),
     NO_ROW_ID,
-    ...returning,
+    ...(returning ?? []),
   ]
+  const shown = view === undefined ? '' : `, LATERAL (${view.shown(row)}) AS ${quotedAlias}`
   return {
     ...result,
-    sql: `${prefix}SELECT ${selected.join(', ')} FROM (${inserted}) AS ${quotedAlias} ORDER BY ${quotedAlias}.ord__`,
+    returning: returning === null ? null : returning.length,
+    sql: `${prefix}SELECT ${selected.join(', ')} FROM (${inserted}) AS ${row}${shown} ORDER BY ${row}.ord__`,
   }
 }
 
@@ -125,44 +139,78 @@ async function sourceOf(
     !select.limitCount &&
     !select.limitOffset
   ) {
-    return valuesSource(select.valuesLists, columns, oneId)
+    return valuesSource(select.valuesLists, columns, target, oneId)
   }
   return await selectSource(select, columns, options)
 }
 
-function givenColumns(statement: InsertStmt, target: Target): readonly Column[] {
-  if (statement.cols === undefined) return target.columns
+/** What one column of an INSERT's list means: a column, or a part of one. */
+interface Place {
+  readonly column: Column
+  readonly path: readonly Node[]
+}
+
+function givenColumns(statement: InsertStmt, target: Target): readonly Place[] {
+  if (statement.cols === undefined) {
+    return target.visible.map((name) => ({ column: writtenColumn(target, name), path: [] }))
+  }
   return statement.cols.map((item) => {
     const named = 'ResTarget' in item ? item.ResTarget : undefined
-    if (named?.indirection?.length) throw new PreviewUnsupported('INSERT into an array element or a field')
-    const column = target.columns.find((candidate) => candidate.name === named?.name)
-    if (column === undefined) throw new PreviewUnsupported(`unknown column ${named?.name}`)
-    return column
+    return { column: writtenColumn(target, named?.name), path: named?.indirection ?? [] }
   })
 }
 
-function valuesSource(lists: readonly Node[], all: readonly Column[], oneId: (column: Column) => string): Source {
+/** Values by column, where several may each give a part of one. */
+function collect(places: readonly { readonly place: Place; readonly value: string }[]): Map<string, string> {
+  const given = new Map<string, string>()
+  for (const { place, value } of places) {
+    const { column, path } = place
+    if (column.generated) continue
+    const known = given.get(column.name) ?? `CAST(NULL AS ${column.type})`
+    given.set(column.name, path.length === 0 ? value : castTo(column, assignPart(column, path, known, value)))
+  }
+  return given
+}
+
+function valuesSource(
+  lists: readonly Node[],
+  all: readonly Place[],
+  target: Target,
+  oneId: (column: Column) => string,
+): Source {
   const rows = lists.map((list) => ('List' in list ? (list.List.items ?? []) : []))
   const width = rows[0]?.length ?? 0
   if (width === 0 || width > all.length) throw new PreviewUnsupported('more values than columns')
-  const columns = all.slice(0, width)
+  const places = all.slice(0, width)
   // A column that is DEFAULT in every row is left to the column's default, which knows the row's number.
-  const omitted = columns.map((_, index) => rows.every((row) => isDefault(row[index])))
+  const omitted = places.map((_, index) => rows.every((row) => isDefault(row[index])))
   const cells = rows.map((row) =>
-    columns
-      .map((column, index) => {
+    places
+      .map(({ column, path }, index) => {
         const cell = row[index]
         if (omitted[index] || cell === undefined) return 'NULL'
-        return castTo(column, isDefault(cell) ? defaultExpression(column, oneId) : deparse(cell))
+        if (path.length > 0) return partValue(column, path, deparse(cell))
+        return castTo(column, isDefault(cell) ? defaultOf(column, target, oneId) : deparse(cell))
       })
       .join(', '),
   )
-  const given = new Map<string, string>()
-  for (const [index, column] of columns.entries()) {
-    if (!omitted[index] && !column.generated) given.set(column.name, `s__.x${index}`)
+  const given = collect(places.flatMap((place, index) => (omitted[index] ? [] : [{ place, value: `s__.x${index}` }])))
+  // One row is a select list to the server too, where a function may give several.
+  const values = cells.length === 1 ? `SELECT ${cells[0]}` : `VALUES ${cells.map((row) => `(${row})`).join(', ')}`
+  return { from: `(${values}) AS s__(${columnAliases(width)})`, given, rows: rows.length }
+}
+
+/** A value for a part of a column, with the type that part has. */
+function partValue(column: Column, path: readonly Node[], value: string): string {
+  const [first] = path
+  if (first !== undefined && 'String' in first) {
+    const name = first.String.sval
+    const type = column.fields?.find((field) => field.name === name)?.type
+    return type === undefined ? value : `CAST((${value}) AS ${type})`
   }
-  const values = cells.map((row) => `(${row})`).join(', ')
-  return { from: `(VALUES ${values}) AS s__(${columnAliases(width)})`, given, rows: rows.length }
+  const slice = first !== undefined && 'A_Indices' in first && first.A_Indices.is_slice
+  const type = slice ? column.type : column.element
+  return !type ? value : `CAST((${value}) AS ${type})`
 }
 
 function isDefault(node: Node | undefined): boolean {
@@ -173,7 +221,7 @@ function columnAliases(count: number): string {
   return Array.from({ length: count }, (_, index) => `x${index}`).join(', ')
 }
 
-async function selectSource(select: SelectStmt, all: readonly Column[], options: PreviewOptions): Promise<Source> {
+async function selectSource(select: SelectStmt, all: readonly Place[], options: PreviewOptions): Promise<Source> {
   const list = select.targetList
   const plain =
     list !== undefined &&
@@ -186,21 +234,24 @@ async function selectSource(select: SelectStmt, all: readonly Column[], options:
     width = list.length
     // As the source of an INSERT a bare parameter or literal takes the column's type; in a subquery it would be text.
     for (const [index, item] of list.entries()) {
-      const column = all[index]
+      const place = all[index]
       const value = 'ResTarget' in item ? item.ResTarget.val : undefined
-      if (column === undefined || value === undefined || !('ResTarget' in item)) continue
+      if (place === undefined || place.path.length > 0 || value === undefined || !('ResTarget' in item)) continue
       const untyped = 'ParamRef' in value || ('A_Const' in value && 'sval' in value.A_Const)
-      if (untyped) item.ResTarget.val = parseExpression(castTo(column, deparse(value)))
+      if (untyped) item.ResTarget.val = parseExpression(castTo(place.column, deparse(value)))
     }
   } else {
     if (options.countColumns === undefined) throw new PreviewUnsupported('the number of columns is not known')
     width = await options.countColumns(deparse({ SelectStmt: select }))
   }
   if (width > all.length) throw new PreviewUnsupported('more values than columns')
-  const given = new Map<string, string>()
-  for (const [index, column] of all.slice(0, width).entries()) {
-    if (!column.generated) given.set(column.name, castTo(column, `s__.x${index}`))
-  }
+  const given = collect(
+    all.slice(0, width).map((place, index) => {
+      const { column, path } = place
+      const value = path.length > 0 ? partValue(column, path, `s__.x${index}`) : castTo(column, `s__.x${index}`)
+      return { place, value }
+    }),
+  )
   return { from: `(${deparse({ SelectStmt: select })}) AS s__(${columnAliases(width)})`, given, rows: undefined }
 }
 

@@ -1,7 +1,8 @@
-import type { Node, RangeVar, ReturningClause, WithClause } from '@pgsql/types'
+import type { Node, RangeVar, WithClause } from '@pgsql/types'
 import type { Column, Table } from './catalog.js'
 import { deparse, parseExpression } from './grammar.js'
-import { nameParts, quoteName, replace, tagOf, walk } from './tree.js'
+import { viewTarget, type WrittenView } from './preview-view.js'
+import { nameParts, quoteName, replace, walk } from './tree.js'
 
 /** The statement cannot be worked out as a SELECT; the message says which part of it. */
 export class PreviewUnsupported extends Error {
@@ -35,22 +36,56 @@ export interface PreviewOptions {
 export interface Target {
   readonly relation: RangeVar
   readonly table: Table
+  /** The table's own columns, which `old__` and `new__` hold. */
   readonly columns: readonly Column[]
+  /** Names of the columns the statement sees: the table's, or the view's. */
+  readonly visible: readonly string[]
+  /** Type of a whole row as the statement sees it. */
+  readonly rowType: string
+  /** The statement names a view; {@link table} is the table it writes to. */
+  readonly view?: WrittenView
   /** The name the statement calls the table by, and that name quoted. */
   readonly alias: string
   readonly quotedAlias: string
 }
 
-/** Looks up the written table. @throws PreviewUnsupported when it is no plain table. */
-export async function resolveTarget(relation: RangeVar | undefined, options: PreviewOptions): Promise<Target> {
+/** MERGE is refused by the server itself where there are rules of any kind. */
+export type Command = 'INSERT' | 'UPDATE' | 'DELETE' | 'MERGE' | 'UPSERT'
+
+const RULE_EVENTS: Readonly<Record<Command, string>> = {
+  INSERT: '3',
+  UPDATE: '2',
+  DELETE: '4',
+  MERGE: '234',
+  UPSERT: '23',
+}
+
+/** A rule for the command makes something else of it. @throws PreviewUnsupported */
+export function refuseRules(table: Table, command: Command): void {
+  if (table.rules === null) return
+  const events = table.ruleEvents ?? ['2', '3', '4']
+  if (events.some((event) => RULE_EVENTS[command].includes(event))) {
+    throw new PreviewUnsupported(`${table.name} has rules`)
+  }
+}
+
+/** Looks up the written table. @throws PreviewUnsupported when it is neither a plain table nor a view over one. */
+export async function resolveTarget(
+  relation: RangeVar | undefined,
+  command: Command,
+  options: PreviewOptions,
+): Promise<Target> {
   if (relation?.relname === undefined) throw new PreviewUnsupported('the statement names no table')
   const schema = relation.schemaname ? `${quoteName(relation.schemaname)}.` : ''
   const table = await options.lookup(schema + quoteName(relation.relname))
+  if (table.kind === 'v') return await viewTarget(table, relation, command, options)
   if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
-  if (table.rules !== null) throw new PreviewUnsupported(`${table.name} has rules`)
-  if (table.columns === null) throw new PreviewUnsupported(`${table.name} has no columns`)
+  refuseRules(table, command)
+  const columns = table.columns ?? []
   const alias = relation.alias?.aliasname ?? relation.relname
-  return { relation, table, columns: table.columns, alias, quotedAlias: quoteName(alias) }
+  const visible = columns.map(({ name }) => name)
+  const rowType = `${quoteName(table.schema)}.${quoteName(table.name)}`
+  return { relation, table, columns, visible, rowType, alias, quotedAlias: quoteName(alias) }
 }
 
 /** Rewrites `schema.table.column` to `table.column`: in the rewrite the table is a subquery, which has no schema. */
@@ -71,16 +106,30 @@ export function readFrom(target: Target, options: PreviewOptions, alias: string 
   return options.source?.(target.table, alias) ?? deparse({ RangeVar: named })
 }
 
-/** An expression as a value of a column. Lengths are checked on the result: an explicit cast would cut, an assignment fails. */
+/** The functions behind an assignment to these types: they cut off blanks and fail on the rest, where a cast cuts all. */
+const LENGTH_CHECKED: Readonly<Record<string, string>> = {
+  'character varying': 'varchar',
+  character: 'bpchar',
+  bit: 'bit',
+  'bit varying': 'varbit',
+}
+
+/** An expression as a value of a column, with the errors an assignment gives. */
 export function castTo(column: Column, expression: string): string {
-  const cuts = column.typmod > 0 && /^(character varying|bit|bit varying)$/.test(column.baseType)
-  const type = cuts ? column.baseType.replace(/^bit$/, 'bit varying') : column.type
-  return `CAST((${expression}) AS ${type})`
+  const check = column.typmod > 0 ? LENGTH_CHECKED[column.baseType] : undefined
+  if (check === undefined || column.domain) return `CAST((${expression}) AS ${column.type})`
+  const loose = { bit: 'bit varying', bpchar: 'bpchar' }[check] ?? column.baseType
+  return `pg_catalog.${check}(CAST((${expression}) AS ${loose}), ${column.typmod}, false)`
 }
 
 /** A whole row as an array of texts, in column order. */
 export function rowAsText(alias: string, columns: readonly Column[]): string {
-  return `ARRAY[${columns.map((column) => `(${alias}.${quoteName(column.name)})::text`).join(', ')}]::text[]`
+  return textArray(columns.map(({ name }) => `${alias}.${quoteName(name)}`))
+}
+
+/** Values as an array of texts. */
+export function textArray(values: readonly string[]): string {
+  return `ARRAY[${values.map((value) => `(${value})::text`).join(', ')}]::text[]`
 }
 
 const SEQUENCE_DEFAULT = /nextval\(/
@@ -92,10 +141,8 @@ export function defaultExpression(column: Column, ids: (column: Column) => strin
   if (column.default !== null) {
     return SEQUENCE_DEFAULT.test(column.default) ? withIds(column, column.default, ids) : column.default
   }
-  if (column.domain && column.domainDefault !== null && !column.domainDefault.includes('(')) {
-    return `'${column.domainDefault.replaceAll("'", "''")}'`
-  }
-  return 'NULL'
+  if (column.domainDefault === null) return 'NULL'
+  return SEQUENCE_DEFAULT.test(column.domainDefault) ? withIds(column, column.domainDefault, ids) : column.domainDefault
 }
 
 function withIds(column: Column, expression: string, ids: (column: Column) => string): string {
@@ -135,122 +182,7 @@ export function withGenerated(query: string, columns: readonly Column[], hidden:
   return `SELECT ${list.join(', ')} FROM (${query}) b__`
 }
 
-/** The expressions of a RETURNING clause, or null when there is none. */
-export function returningExpressions(statement: {
-  returningClause?: ReturningClause
-  returningList?: Node[]
-}): readonly Node[] | null {
-  const clause = statement.returningClause
-  if (clause?.options?.length) throw new PreviewUnsupported('RETURNING WITH (OLD, NEW)')
-  return clause?.exprs ?? statement.returningList ?? null
-}
-
-/** RETURNING as a select list, `*` spelled out in the table's column order. */
-export function returningList(expressions: readonly Node[], target: Target, from: readonly Node[] = []): string[] {
-  const all = target.columns.map((column) => `${target.quotedAlias}.${quoteName(column.name)}`)
-  return expressions.flatMap((expression) => {
-    const star = starQualifier(expression)
-    if (star === undefined) return [deparse(expression)]
-    if (star === '') return [...all, ...from.flatMap(starOf)]
-    return star === target.alias ? all : [deparse(expression)]
-  })
-}
-
-/** `''` for `*`, `t` for `t.*`, undefined for anything else. */
-function starQualifier(expression: Node): string | undefined {
-  const value = 'ResTarget' in expression ? expression.ResTarget.val : undefined
-  const fields = value !== undefined && 'ColumnRef' in value ? value.ColumnRef.fields : undefined
-  const last = fields?.at(-1)
-  if (fields === undefined || last === undefined || !('A_Star' in last)) return undefined
-  return nameParts(fields.slice(0, -1)).at(-1) ?? ''
-}
-
-function starOf(item: Node): string[] {
-  if ('RangeVar' in item) return [`${quoteName(item.RangeVar.alias?.aliasname ?? item.RangeVar.relname ?? '')}.*`]
-  if ('JoinExpr' in item) {
-    const { isNatural, usingClause, alias, larg, rarg } = item.JoinExpr
-    if (isNatural || usingClause?.length || alias || !larg || !rarg) {
-      throw new PreviewUnsupported('RETURNING * over a join that merges columns')
-    }
-    return [...starOf(larg), ...starOf(rarg)]
-  }
-  const { alias } = Object.values(item)[0] as { alias?: { aliasname?: string } }
-  if (alias?.aliasname === undefined) throw new PreviewUnsupported('RETURNING * over an unnamed item')
-  return [`${quoteName(alias.aliasname)}.*`]
-}
-
-/** Names of the RETURNING columns, as PostgreSQL would give them. */
-export function returningNames(expressions: readonly Node[], target: Target): string[] {
-  return expressions.flatMap((expression) => {
-    const star = starQualifier(expression)
-    if (star === undefined) return ['ResTarget' in expression ? resultName(expression.ResTarget) : '?column?']
-    if (star !== '' && star !== target.alias) throw new PreviewUnsupported('RETURNING another table.* in WITH')
-    return target.columns.map((column) => column.name)
-  })
-}
-
-function resultName(target: { name?: string; val?: Node }): string {
-  return target.name ?? implicitName(target.val) ?? '?column?'
-}
-
-function implicitName(value: Node | undefined): string | undefined {
-  if (value === undefined) return undefined
-  if ('ColumnRef' in value) return nameParts(value.ColumnRef.fields).at(-1)
-  if ('FuncCall' in value) return nameParts(value.FuncCall.funcname).at(-1)
-  if ('TypeCast' in value) {
-    return implicitName(value.TypeCast.arg) ?? nameParts(value.TypeCast.typeName?.names).at(-1)
-  }
-  if ('CoalesceExpr' in value) return 'coalesce'
-  if ('CaseExpr' in value) return 'case'
-  return undefined
-}
-
 /** `WITH … ` of a statement whose common table expressions only read. */
 export function withPrefix(clause: WithClause | undefined): string {
   return clause === undefined ? '' : `${deparse({ WithClause: clause })} `
-}
-
-/** The values an UPDATE or DO UPDATE assigns, by column, each cast to its column. */
-export interface Assignments {
-  readonly values: ReadonlyMap<string, string>
-  /** Joins for `SET (a, b) = (SELECT …)`. */
-  readonly joins: readonly string[]
-}
-
-export function assignments(targets: readonly Node[], target: Target, ids: (column: Column) => string): Assignments {
-  const values = new Map<string, string>()
-  const joins: string[] = []
-  const joined = new Map<string, string>()
-  for (const item of targets) {
-    if (!('ResTarget' in item)) throw new PreviewUnsupported('assignment')
-    const { name, indirection, val } = item.ResTarget
-    const column = target.columns.find((candidate) => candidate.name === name)
-    if (column === undefined || val === undefined) throw new PreviewUnsupported(`unknown column ${name}`)
-    if (indirection?.length) throw new PreviewUnsupported('assignment to an array element or a field')
-    if (column.generated && !('SetToDefault' in val)) throw new PreviewUnsupported('assignment to a generated column')
-    values.set(column.name, castTo(column, assigned(column, val)))
-  }
-  return { values, joins }
-
-  function assigned(column: Column, value: Node): string {
-    if ('SetToDefault' in value) return defaultExpression(column, ids)
-    if (!('MultiAssignRef' in value)) return deparse(value)
-    const { source, colno = 1, ncolumns = 1 } = value.MultiAssignRef
-    if (source !== undefined && 'RowExpr' in source) {
-      const element = source.RowExpr.args?.[colno - 1]
-      if (element === undefined) throw new PreviewUnsupported('assignment from a row')
-      return 'SetToDefault' in element ? defaultExpression(column, ids) : deparse(element)
-    }
-    const subquery = source !== undefined && 'SubLink' in source ? source.SubLink.subselect : undefined
-    if (subquery === undefined) throw new PreviewUnsupported(`assignment from ${source ? tagOf(source) : 'nothing'}`)
-    const text = deparse(subquery)
-    let alias = joined.get(text)
-    if (alias === undefined) {
-      alias = `ma${joined.size}__`
-      joined.set(text, alias)
-      const names = Array.from({ length: ncolumns }, (_, index) => `c${index + 1}`)
-      joins.push(` LEFT JOIN LATERAL (${text}) ${alias}(${names.join(', ')}) ON true`)
-    }
-    return `${alias}.c${colno}`
-  }
 }

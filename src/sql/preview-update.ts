@@ -1,75 +1,134 @@
-import type { DeleteStmt, UpdateStmt } from '@pgsql/types'
+import type { DeleteStmt, Node, UpdateStmt } from '@pgsql/types'
+import type { Column } from './catalog.js'
 import { deparse } from './grammar.js'
 import type { RewriteResult } from './preview.js'
+import { assignments } from './preview-assign.js'
 import {
-  assignments,
   dropSchema,
   idPerRow,
   type PreviewOptions,
   PreviewUnsupported,
   readFrom,
   resolveTarget,
-  returningExpressions,
-  returningList,
-  rowAsText,
   rowId,
+  type Target,
+  textArray,
   withGenerated,
   withPrefix,
 } from './preview-parts.js'
+import { bindReturning, returnsOld, tableoidOf } from './preview-returning.js'
+import { policyTest } from './row-security.js'
 import { contains, quoteName } from './tree.js'
-import { NO_VIOLATIONS, violationColumn } from './violations.js'
+import { referencedColumn, violationColumn } from './violations.js'
+
+/** Where a rewrite finds the old row: the FROM item, and the table's columns and address in it. */
+export interface OldRow {
+  readonly from: string
+  readonly table: string
+  readonly address: string
+  column(column: Column): string
+}
+
+export function oldRow(target: Target, options: PreviewOptions): OldRow {
+  const { view, quotedAlias, columns } = target
+  if (view === undefined) {
+    return {
+      from: readFrom(target, options),
+      table: `${quotedAlias}.tableoid`,
+      address: `${quotedAlias}.ctid`,
+      column: ({ name }) => `${quotedAlias}.${quoteName(name)}`,
+    }
+  }
+  return {
+    from: view.oldRows(options, target.alias),
+    table: `${quotedAlias}.to__`,
+    address: `${quotedAlias}.ctid__`,
+    column: (column) => `${quotedAlias}.b${columns.indexOf(column)}__`,
+  }
+}
+
+/** The condition of a statement, with what row security adds to it. */
+export function whereOf(condition: Node | undefined, command: 'w' | 'd', target: Target, old: OldRow): string {
+  if (contains(condition, 'CurrentOfExpr')) throw new PreviewUnsupported('WHERE CURRENT OF')
+  const terms = condition === undefined ? [] : [`(${deparse(condition)})`]
+  const policies = policyTest(target.table, command, 'using', old.column)
+  if (policies !== undefined) terms.push(policies)
+  return terms.length === 0 ? '' : ` WHERE ${terms.join(' AND ')}`
+}
 
 /**
  * `UPDATE t SET c = e FROM f WHERE w RETURNING r` becomes a SELECT over `f` and
  * a LATERAL subquery of the same name as `t`: inside it `t` is the old row
- * (what SET and WHERE see), outside the new one (what RETURNING sees).
+ * (what SET and WHERE see), outside the new one (what RETURNING sees). Through a
+ * view the table's row is `n__`, and the name stands for the view's columns of it.
  */
 export async function previewUpdate(statement: UpdateStmt, options: PreviewOptions): Promise<RewriteResult> {
-  const target = await resolveTarget(statement.relation, options)
+  const target = await resolveTarget(statement.relation, 'UPDATE', options)
   dropSchema(statement, target.relation)
-  if (contains(statement.whereClause, 'CurrentOfExpr')) throw new PreviewUnsupported('WHERE CURRENT OF')
-  const { table, columns, quotedAlias } = target
+  const { table, columns, quotedAlias, view } = target
+  const old = oldRow(target, options)
   const syntheticIds: string[] = []
-  const assigned = assignments(statement.targetList ?? [], target, (column) => {
-    const ids = options.syntheticIds(1, column)
-    syntheticIds.push(...ids)
-    return idPerRow(ids)
-  })
-  const newValues = columns.map((column) => {
-    const name = quoteName(column.name)
-    const value = column.generated ? 'NULL' : (assigned.values.get(column.name) ?? `${quotedAlias}.${name}`)
-    return `${value} AS ${name}`
-  })
-  const where = statement.whereClause === undefined ? '' : ` WHERE ${deparse(statement.whereClause)}`
-  const changedRow = withGenerated(
-    `SELECT ${quotedAlias}.tableoid AS to__, ${quotedAlias}.ctid AS ctid__, ${rowAsText(quotedAlias, columns)} AS old__, ` +
-      `${newValues.join(', ')} FROM ${readFrom(target, options)}${assigned.joins.join('')}${where}`,
-    columns,
-    ['to__', 'ctid__', 'old__'],
+  const assigned = assignments(
+    statement.targetList ?? [],
+    target,
+    (column) => {
+      const ids = options.syntheticIds(1, column)
+      syntheticIds.push(...ids)
+      return idPerRow(ids)
+    },
+    old.column,
   )
+  const newValues = columns.map((column) => {
+    const value = column.generated ? 'NULL' : (assigned.values.get(column.name) ?? old.column(column))
+    return `${value} AS ${quoteName(column.name)}`
+  })
   const from = statement.fromClause ?? []
-  const expressions = returningExpressions(statement)
-  const returning = expressions === null ? [] : returningList(expressions, target, from)
+  const wantsOld = returnsOld(statement, target, from)
+  const kept = wantsOld ? target.visible.map((name, index) => `${quotedAlias}.${quoteName(name)} AS o${index}__`) : []
+  const hidden = ['to__', 'ctid__', 'old__', ...kept.map((_, index) => `o${index}__`)]
+  const leading = [`${old.table} AS to__`, `${old.address} AS ctid__`, `${textArray(columns.map(old.column))} AS old__`]
+  const where = whereOf(statement.whereClause, 'w', target, old)
+  const changedRow = withGenerated(
+    `SELECT ${[...leading, ...kept, ...newValues].join(', ')} FROM ${old.from}${assigned.joins.join('')}${where}`,
+    columns,
+    hidden,
+  )
+  const row = view === undefined ? quotedAlias : 'n__'
+  const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
+  const returning = bindReturning(statement, {
+    target,
+    from,
+    bindAll: view !== undefined,
+    column: visible,
+    old: (name) => `${row}.o${target.visible.indexOf(name)}__`,
+    fresh: visible,
+    tableoid: table.kind === 'p' ? tableoidOf(table, row) : `coalesce(nullif(${row}.to__, 0), ${table.oid})`,
+  })
   // A row that matches several rows of FROM is updated once.
-  const once = from.length === 0 ? '' : `DISTINCT ON (${quotedAlias}.to__, ${quotedAlias}.ctid__) `
+  const once = from.length === 0 ? '' : `DISTINCT ON (${row}.to__, ${row}.ctid__) `
   const list = [
     "'u'::text AS op__",
-    `${quotedAlias}.old__`,
-    `${rowAsText(quotedAlias, columns)} AS new__`,
-    violationColumn(table, quotedAlias, {
+    `${row}.old__`,
+    `${textArray(columns.map(({ name }) => `${row}.${quoteName(name)}`))} AS new__`,
+    violationColumn(table, row, {
+      command: 'w',
       changed: new Set(assigned.values.keys()),
       replaces: true,
+      reads: statement.whereClause !== undefined || statement.returningClause !== undefined,
+      old: (index) => `${row}.old__[${index + 1}]`,
+      viewChecks: view?.checks(row),
       existing: (alias) => readFrom(target, options, alias),
     }),
-    rowId(`${quotedAlias}.to__`, `${quotedAlias}.ctid__`),
-    ...returning,
+    rowId(`${row}.to__`, `${row}.ctid__`),
+    ...(returning ?? []),
   ]
-  const sources = [...from.map((item) => deparse(item)), `LATERAL (${changedRow}) AS ${quotedAlias}`]
+  const sources = [...from.map((item) => deparse(item)), `LATERAL (${changedRow}) AS ${row}`]
+  if (view !== undefined) sources.push(`LATERAL (${view.shown(row)}) AS ${quotedAlias}`)
   return {
     operation: 'UPDATE',
     table,
     target,
-    returning: expressions === null ? null : returning.length,
+    returning: returning === null ? null : returning.length,
     syntheticIds,
     sql: `${withPrefix(statement.withClause)}SELECT ${once}${list.join(', ')} FROM ${sources.join(', ')}`,
   }
@@ -77,29 +136,37 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
 
 /** `DELETE FROM t USING f WHERE w RETURNING r` reads the rows it would delete. */
 export async function previewDelete(statement: DeleteStmt, options: PreviewOptions): Promise<RewriteResult> {
-  const target = await resolveTarget(statement.relation, options)
+  const target = await resolveTarget(statement.relation, 'DELETE', options)
   dropSchema(statement, target.relation)
-  if (contains(statement.whereClause, 'CurrentOfExpr')) throw new PreviewUnsupported('WHERE CURRENT OF')
-  const { table, columns, quotedAlias } = target
+  const { table, columns, quotedAlias, view } = target
+  const old = oldRow(target, options)
   const using = statement.usingClause ?? []
-  const expressions = returningExpressions(statement)
-  const returning = expressions === null ? [] : returningList(expressions, target, using)
-  const once = using.length === 0 ? '' : `DISTINCT ON (${quotedAlias}.tableoid, ${quotedAlias}.ctid) `
+  const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
+  const returning = bindReturning(statement, {
+    target,
+    from: using,
+    column: visible,
+    old: visible,
+    fresh: null,
+    tableoid: view === undefined ? `${quotedAlias}.tableoid` : `${quotedAlias}.to__`,
+    physical: view === undefined && options.source?.(table, target.alias) === undefined,
+  })
+  const once = using.length === 0 ? '' : `DISTINCT ON (${old.table}, ${old.address}) `
   const list = [
     "'d'::text AS op__",
-    `${rowAsText(quotedAlias, columns)} AS old__`,
+    `${textArray(columns.map(old.column))} AS old__`,
     'NULL::text[] AS new__',
-    NO_VIOLATIONS,
-    rowId(`${quotedAlias}.tableoid`, `${quotedAlias}.ctid`),
-    ...returning,
+    referencedColumn(table, old.column),
+    rowId(old.table, old.address),
+    ...(returning ?? []),
   ]
-  const sources = [readFrom(target, options), ...using.map((item) => deparse(item))]
-  const where = statement.whereClause === undefined ? '' : ` WHERE ${deparse(statement.whereClause)}`
+  const sources = [old.from, ...using.map((item) => deparse(item))]
+  const where = whereOf(statement.whereClause, 'd', target, old)
   return {
     operation: 'DELETE',
     table,
     target,
-    returning: expressions === null ? null : returning.length,
+    returning: returning === null ? null : returning.length,
     syntheticIds: [],
     sql: `${withPrefix(statement.withClause)}SELECT ${once}${list.join(', ')} FROM ${sources.join(', ')}${where}`,
   }

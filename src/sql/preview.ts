@@ -1,18 +1,14 @@
-import type { DeleteStmt, InsertStmt, Node, SelectStmt, UpdateStmt, WithClause } from '@pgsql/types'
+import type { DeleteStmt, InsertStmt, MergeStmt, Node, SelectStmt, UpdateStmt, WithClause } from '@pgsql/types'
 import type { Table } from './catalog.js'
 import { classify } from './classify.js'
 import { deparse, parseOne } from './grammar.js'
 import { neutralise } from './neutralise.js'
 import { previewInsert } from './preview-insert.js'
-import {
-  type PreviewOptions,
-  PreviewUnsupported,
-  returningExpressions,
-  returningNames,
-  type Target,
-} from './preview-parts.js'
+import { previewMerge } from './preview-merge.js'
+import { type PreviewOptions, PreviewUnsupported, type Target } from './preview-parts.js'
+import { returningNames } from './preview-returning.js'
 import { previewDelete, previewUpdate } from './preview-update.js'
-import { contains, quoteName, tagOf } from './tree.js'
+import { contains, copyOf, quoteName, tagOf } from './tree.js'
 
 export { type PreviewOptions, PreviewUnsupported } from './preview-parts.js'
 
@@ -20,7 +16,7 @@ export { type PreviewOptions, PreviewUnsupported } from './preview-parts.js'
 export const LEADING_COLUMNS = 5
 
 export interface RewriteResult {
-  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE'
+  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE' | 'MERGE'
   readonly table: Table
   readonly target: Target
   /** Number of RETURNING columns, null without RETURNING. */
@@ -33,7 +29,7 @@ export interface RewriteResult {
 
 /** The rows one data-modifying part of a statement would change. */
 export interface PreviewPart {
-  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE'
+  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE' | 'MERGE'
   readonly table: Table
   /** SELECT with exactly the leading columns. */
   readonly sql: string
@@ -46,7 +42,7 @@ export interface PreviewPart {
  * the old row), then the RETURNING columns. A SELECT over data-modifying WITH has only its own columns.
  */
 export interface PreviewQuery {
-  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE' | 'SELECT'
+  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE' | 'MERGE' | 'SELECT'
   /** Null for a SELECT over data-modifying WITH. */
   readonly table: Table | null
   readonly returning: number | null
@@ -60,7 +56,7 @@ export interface PreviewQuery {
 }
 
 /**
- * Rewrites INSERT, UPDATE, DELETE, and SELECT over data-modifying WITH.
+ * Rewrites INSERT, UPDATE, DELETE, MERGE, and SELECT over data-modifying WITH.
  * @throws PreviewUnsupported where the rewrite would not hold.
  */
 export async function previewOf(text: string, options: PreviewOptions): Promise<PreviewQuery> {
@@ -74,7 +70,7 @@ export async function previewOf(text: string, options: PreviewOptions): Promise<
   return {
     ...query,
     syntheticIds: [...neutralised.syntheticIds, ...query.syntheticIds],
-    notes: [...neutralised.notes, ...new Set(tables.flatMap((table) => blindSpots(table, query)))],
+    notes: [...neutralised.notes, ...new Set(tables.flatMap((table) => blindSpots(table)))],
   }
 }
 
@@ -115,6 +111,7 @@ async function rewriteWrite(node: Node, options: PreviewOptions): Promise<Rewrit
   if ('UpdateStmt' in node) return await previewUpdate(node.UpdateStmt as UpdateStmt, options)
   if ('DeleteStmt' in node) return await previewDelete(node.DeleteStmt as DeleteStmt, options)
   if ('InsertStmt' in node) return await previewInsert(node.InsertStmt as InsertStmt, options)
+  if ('MergeStmt' in node) return await previewMerge(node.MergeStmt as MergeStmt, options)
   throw new PreviewUnsupported(tagOf(node).replace(/Stmt$/, ''))
 }
 
@@ -142,19 +139,20 @@ async function rewriteWith(
     const aliases = aliascolnames?.map((alias) => quoteName('String' in alias ? (alias.String.sval ?? '') : ''))
     const name = quoteName(ctename) + (aliases?.length ? `(${aliases.join(', ')})` : '')
     if ('SelectStmt' in ctequery) {
-      if (contains(ctequery, 'InsertStmt', 'UpdateStmt', 'DeleteStmt')) throw new PreviewUnsupported('nested WITH')
+      if (contains(ctequery, 'InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt'))
+        throw new PreviewUnsupported('nested WITH')
       const materialized = ctematerialized === 'CTEMaterializeAlways' ? 'MATERIALIZED ' : ''
       texts.push(`${name} AS ${materialized}(${deparse(ctequery)})`)
       continue
     }
+    const original = copyOf(ctequery)
     const part = await rewriteWrite(ctequery, { ...options, countRows: undefined })
-    const expressions = returningExpressions(Object.values(ctequery)[0] as never)
-    const names = expressions === null ? [] : returningNames(expressions, part.target)
-    if (expressions !== null && names.length !== part.returning) throw new PreviewUnsupported('RETURNING in WITH')
+    const names = part.returning === null ? [] : returningNames(Object.values(original)[0] as never, part.target)
+    if (part.returning !== null && names.length !== part.returning) throw new PreviewUnsupported('RETURNING in WITH')
     const full = quoteName(`${ctename}__f`)
     const columns = ['op__', 'old__', 'new__', 'viol__', 'id__', ...names.map((_, index) => `r${index}`)]
     texts.push(`${full}(${columns.join(', ')}) AS MATERIALIZED (${part.sql})`)
-    if (expressions !== null) {
+    if (part.returning !== null) {
       const list = names.map((column, index) => `r${index} AS ${quoteName(column)}`)
       texts.push(`${name} AS (SELECT ${list.join(', ')} FROM ${full})`)
     }
@@ -170,26 +168,10 @@ async function rewriteWith(
   return { prefix, parts, syntheticIds }
 }
 
-const CASCADES: Readonly<Record<string, string>> = {
-  c: 'be deleted',
-  n: 'lose the reference',
-  d: 'get a default reference',
-}
-
-function blindSpots(table: Table, query: Rewritten): string[] {
+function blindSpots(table: Table): string[] {
   const notes: string[] = []
   if (table.triggers !== null) notes.push(`triggers of ${table.name} were not run: ${table.triggers.join(', ')}`)
-  if (table.rowSecurity) notes.push(`${table.name} has row security: only policies for reading were applied`)
-  const deletes = query.operation === 'DELETE' || query.parts.some((part) => part.operation === 'DELETE')
-  if (deletes) {
-    for (const { table: child, onDelete } of table.referencedBy ?? []) {
-      const fate = CASCADES[onDelete]
-      notes.push(
-        fate === undefined
-          ? `rows of ${child} may refer to deleted rows of ${table.name}, which would fail`
-          : `rows of ${child} that refer to deleted rows of ${table.name} would ${fate}`,
-      )
-    }
-  }
+  if (table.unchecked?.length) notes.push(`not looked at on ${table.name}: ${table.unchecked.join(', ')}`)
+  if (table.rowSecurityActive) notes.push(`row security of ${table.name} was applied by its policies' text`)
   return notes
 }

@@ -46,7 +46,14 @@ function table(name: string, oid: string, key: boolean): Table {
     foreignKeys: null,
     referencedBy: null,
     triggers: null,
+    triggerTypes: null,
     rules: null,
+    rowSecurityActive: false,
+    policies: null,
+    partitionBound: null,
+    leaves: null,
+    view: null,
+    checkOption: null,
   }
 }
 

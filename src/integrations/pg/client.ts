@@ -165,7 +165,7 @@ function takeOver(call: DryCall, queued: PgQuery, submit: PgQuery['submit']): vo
       run,
       library,
       conversation,
-      reader: new ReadOnly(conversation),
+      reader: new ReadOnly(conversation, guard.previewBounds.milliseconds),
       query,
       decide,
       current: undefined,

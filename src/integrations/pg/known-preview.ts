@@ -62,7 +62,7 @@ export async function repeatPreview(
     sameFields(original?.fields, found.fields) &&
     sameFields(row?.fields, found.row)
   ) {
-    return { outcome: outcome(), described: { ...answer, fields: original?.fields } }
+    return { outcome: await outcome(), described: { ...answer, fields: original?.fields } }
   }
   // Of a lost connection the caller hears where it goes on with it.
   forgetKnown()

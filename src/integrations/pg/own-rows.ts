@@ -2,6 +2,7 @@ import type { Table } from '../../sql/catalog.js'
 import type { Statement } from '../../sql/classify.js'
 import type { Overlay, RowChange, TableChanges } from '../../sql/overlay.js'
 import { NotOverlaid } from '../../sql/overlay-rewrite.js'
+import type { PgClient } from './driver.js'
 import { known, knownKey, remember } from './known.js'
 import { ambiguousSettings, OverlaidPreview, overlayOf, remembered, tell, tellStale } from './overlaid.js'
 import { type LearnedPreview, type PreviewOutcome, type PreviewRequest, previewWrite } from './preview.js'
@@ -56,7 +57,7 @@ export async function previewWithOwnRows(
 
 /** What a preview is told of one call. */
 export function previewRequest(
-  { guard, run }: Session,
+  { guard, run, conversation }: Session,
   { text }: Statement,
   values: readonly unknown[],
   types: readonly number[] | undefined,
@@ -67,12 +68,19 @@ export function previewRequest(
     types,
     syntheticId: (kind) => (kind === 'smallint' ? smallId(run) : guard.syntheticId(run, 'integer')),
     madeUp: (value) => isMadeUp(run, value),
+    bounds: guard.previewBounds,
+    place: placeOf(conversation.client),
+    stale: (oid) => overlayOf(run, conversation.client).stale.has(oid),
   }
 }
 
 function tablesIn({ conversation }: Session, place: string): PreviewRequest['tables'] {
   const key = (relation: string) => knownKey(conversation.client, place, 'table', relation)
   return { get: (relation) => known<Table>(key(relation)), set: (relation, table) => remember(key(relation), table) }
+}
+
+function placeOf({ host, port, database, user }: PgClient): string {
+  return JSON.stringify([host, port, database, user])
 }
 
 function isOfTheData(error: Error & { code?: string }): boolean {

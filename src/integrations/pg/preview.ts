@@ -1,14 +1,25 @@
 import type { FieldChange, Preview } from '../../journal/record.js'
+import type { PreviewBounds } from '../../policy/policy.js'
+import { cascadesOf, mayCascade } from '../../sql/cascades.js'
 import { readTable, type Table, tableQuery } from '../../sql/catalog.js'
 import { classify } from '../../sql/classify.js'
 import { type Hazards, hazardOf } from '../../sql/hazards.js'
+import { Lru } from '../../sql/lru.js'
 import { MAX_OVERLAY_ROWS, type RowChange, type TableChanges } from '../../sql/overlay.js'
 import { markedTable, type OverlaySlot } from '../../sql/overlay-rewrite.js'
 import { parseTextArray } from '../../sql/pg-array.js'
 import { LEADING_COLUMNS, type PreviewQuery, PreviewUnsupported, previewOf } from '../../sql/preview.js'
-import { describeViolation, duplicateWithin, judgeRow, uniqueKeys, type Violation } from '../../sql/violations.js'
+import {
+  describeViolation,
+  duplicateWithin,
+  type Judging,
+  judgeRow,
+  uniqueKeys,
+  type Violation,
+} from '../../sql/violations.js'
 import { changesOf } from './changes.js'
 import type { OverlaidPreview } from './overlaid.js'
+import { refusalOfPlanner, secondaryOf } from './preview-bounds.js'
 import { type ReadOnly, textOf } from './read-only.js'
 import type { Sink } from './round.js'
 import { StandIns } from './stand-ins.js'
@@ -21,6 +32,7 @@ const TWICE: Violation = {
   code: '21000',
   message: 'ON CONFLICT DO UPDATE command cannot affect row a second time',
 }
+const MERGED_TWICE: Violation = { code: '21000', message: 'MERGE command cannot affect row a second time' }
 
 export interface PreviewRequest {
   readonly text: string
@@ -35,6 +47,11 @@ export interface PreviewRequest {
   readonly own?: OverlaidPreview
   /** The data is known not to be what the run has made of it: a duplicate is a guess. */
   readonly outdated?: boolean
+  readonly bounds?: PreviewBounds
+  /** Names the database and its user: what the planner has let pass there is not asked again for a while. */
+  readonly place?: string
+  /** The same of one table, by oid. */
+  stale?(oid: string): boolean
   /** Tables looked up lately. */
   readonly tables?: { get(relation: string): Table | undefined; set(relation: string, table: Table): void }
   /** Told of a preview that would be the same for the same text, but for its values and ids. */
@@ -85,16 +102,17 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
       types: types === undefined ? undefined : [...types, ...(overlaid?.types ?? [])],
     }
   }
+  const lookup = async (relation: string) => {
+    const known = request.tables?.get(relation)
+    if (known !== undefined) return known
+    const [row] = await reader.rows({ text: tableQuery(relation) })
+    if (!row?.[0]) throw new PreviewUnsupported(`${relation} is not in the catalog`)
+    const table = readTable(row[0])
+    request.tables?.set(relation, table)
+    return table
+  }
   const query = await previewOf(request.text, {
-    lookup: async (relation) => {
-      const known = request.tables?.get(relation)
-      if (known !== undefined) return known
-      const [row] = await reader.rows({ text: tableQuery(relation) })
-      if (!row?.[0]) throw new PreviewUnsupported(`${relation} is not in the catalog`)
-      const table = readTable(row[0])
-      request.tables?.set(relation, table)
-      return table
-    },
+    lookup,
     countColumns: async (text) => {
       const answer = await reader.describe(text, types, false)
       if (answer.error !== undefined) throw answer.error
@@ -111,6 +129,11 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
     source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
   })
   await refuseHazards(reader, query)
+  const refusal = await planned(reader, { ...query, sql: ids.fill(query.sql) }, request)
+  if (refusal !== undefined) {
+    const preview: Preview = { method: 'select', rows: 0, diff: [] }
+    return { preview, tag: '', rows: [], syntheticIds: [], violation: refusal, exact: true, changes: [] }
+  }
 
   const tally = new Tally(query, request)
   for (const part of query.parts) {
@@ -119,12 +142,29 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
     const answer = await reader.query({ text, values, types }, { row: (row) => tally.add(part.table, row) })
     if (answer.error !== undefined) throw answer.error
   }
-  const reading = readingOf(query, tally)
+  const reading = readingOf(query, tally, request)
   const { template, slots, slotTypes, ...main } = await step(query.sql)
   const answer = await reader.query(main, reading.sink)
   if (answer.error !== undefined) throw answer.error
-  if (!counted && query.parts.length === 0) request.learn?.({ query, ids, text: template, slots, slotTypes })
-  return reading.outcome(ids)
+  if (!counted && query.parts.length === 0 && !bringsCascades(query)) {
+    request.learn?.({ query, ids, text: template, slots, slotTypes })
+  }
+  return await reading.outcome(ids, async (written, sql) =>
+    mayCascade(written, tally.operations)
+      ? await cascadesOf(written, sql, {
+          lookup,
+          count: async (text) => Number((await reader.rows(await step(text)))[0]?.[0]),
+        })
+      : [],
+  )
+}
+
+const OPERATIONS: Readonly<Record<string, readonly string[]>> = { INSERT: ['i'], UPDATE: ['u'], DELETE: ['d'] }
+
+/** Rows that foreign keys may change along are counted each time. */
+function bringsCascades({ table, operation, upsert }: PreviewQuery): boolean {
+  const operations = upsert ? undefined : OPERATIONS[operation]
+  return table !== null && mayCascade(table, new Set(operations ?? ['i', 'u', 'd']))
 }
 
 /** The step and the reading of a preview worked out before, with ids and values of this run. */
@@ -134,7 +174,7 @@ export function repeatedPreview(
   slotValues: readonly string[],
 ) {
   const own = ids.anew(request.syntheticId)
-  const reading = readingOf(query, new Tally(query, request))
+  const reading = readingOf(query, new Tally(query, request), request)
   return {
     step: {
       text: own.fill(text),
@@ -142,42 +182,79 @@ export function repeatedPreview(
       types: [...(request.types ?? []), ...slotTypes],
     },
     sink: reading.sink,
-    outcome: () => reading.outcome(own),
+    outcome: () => reading.outcome(own, async () => []),
   }
 }
 
 /** Takes the rows of a preview's main query in, and makes of them what the write would have done. */
-function readingOf(query: PreviewQuery, tally: Tally): { sink: Sink; outcome(ids: StandIns): PreviewOutcome } {
+function readingOf(
+  query: PreviewQuery,
+  tally: Tally,
+  { bounds }: PreviewRequest,
+): { sink: Sink; outcome(ids: StandIns, cascades: Parameters<typeof secondaryOf>[2]): Promise<PreviewOutcome> } {
   const rows: (string | null)[][] = []
   const { table } = query
+  const maxRows = bounds?.rows ?? Number.POSITIVE_INFINITY
   let count = 0
   if (table !== null) tally.begin(table)
   return {
     sink: {
       row(fields) {
         count++
-        if (table === null) rows.push(fields)
-        else {
+        if (table === null) {
+          if (count <= maxRows) rows.push(fields)
+        } else {
           tally.add(table, fields)
-          if (query.returning !== null) rows.push(fields.slice(LEADING_COLUMNS))
+          if (query.returning !== null && count <= maxRows) rows.push(fields.slice(LEADING_COLUMNS))
         }
       },
     },
-    outcome(ids) {
+    async outcome(ids, cascades) {
+      // The planner's guess was wrong: its caller must not get a part of the rows as all of them.
+      if (count > maxRows) throw new PreviewUnsupported(`it writes ${count} rows, more than ${maxRows}`)
       const violation = tally.violation(count, query)
-      const notes = [...query.notes, ...tally.notes()]
+      const { secondary, notes: more } = await secondaryOf(query, tally.changes, cascades)
+      const notes = [...query.notes, ...tally.notes(), ...more]
       return {
-        preview: { method: 'select', rows: tally.records, diff: tally.diff, ...(notes.length > 0 ? { notes } : {}) },
+        preview: {
+          method: 'select',
+          rows: tally.records,
+          diff: tally.diff,
+          ...(notes.length > 0 ? { notes } : {}),
+          ...(secondary.length > 0 ? { secondary } : {}),
+        },
         tag: `${query.operation === 'INSERT' ? 'INSERT 0' : query.operation} ${count}`,
         rows,
         syntheticIds: query.syntheticIds.map((id) => ids.fill(id)),
         violation,
-        exact: query.notes.length === 0,
+        exact: query.notes.length === 0 && !tally.predicts,
         changes: tally.changes,
       }
     },
   }
 }
+
+/** What the planner says to the write itself. One with a call that must not be made is planned as its preview. */
+async function planned(
+  reader: ReadOnly,
+  query: PreviewQuery,
+  { text, values, types, bounds, place }: PreviewRequest,
+): Promise<Violation | undefined> {
+  if (bounds === undefined) return undefined
+  const key = place === undefined ? undefined : `${place} ${text}`
+  const known = key === undefined ? undefined : passed.get(key)
+  if (known !== undefined && Date.now() - known < PLAN_MILLISECONDS) return undefined
+  const found = await reader.hazards()
+  const [statement] = classify(text)
+  const harmless = statement !== undefined && statement.denied.length === 0 && hazardOf(statement, found) === undefined
+  const refusal = await refusalOfPlanner(reader, { text: harmless ? text : query.sql, values, types }, bounds)
+  if (refusal === undefined && key !== undefined) passed.set(key, Date.now())
+  return refusal
+}
+
+/** How long a plan is good for: tables grow and privileges change. */
+const PLAN_MILLISECONDS = 30_000
+const passed = new Lru<number>(2000, 4 * 1024 * 1024)
 
 /** Expressions of the statement, and defaults and checks of the table, run in the preview: none may reach out of it. */
 async function refuseHazards(reader: ReadOnly, query: PreviewQuery): Promise<void> {
@@ -199,20 +276,27 @@ export function hazardIn(query: PreviewQuery, found: Hazards): string | undefine
 class Tally {
   readonly diff: FieldChange[] = []
   readonly changes: { readonly table: Table; readonly rows: RowChange[] }[] = []
+  /** `i`, `u`, `d`: what was seen. */
+  readonly operations = new Set<string>()
   records = 0
   readonly #severalWrites: boolean
   readonly #outdated: boolean
   readonly #upsert: boolean
-  readonly #madeUp: (value: string) => boolean
+  readonly #merge: boolean
+  readonly #judging: Judging
+  readonly #merged = new Set<string>()
   #keys = new Map<string, Set<string>>()
   #certain: { violation: Violation; table: Table; updates: boolean } | undefined
   readonly #predicted = new Set<string>()
 
-  constructor({ parts, upsert }: PreviewQuery, { madeUp, outdated = false }: PreviewRequest) {
+  constructor({ operation, parts, upsert }: PreviewQuery, request: PreviewRequest) {
+    const { madeUp, outdated = false, stale = () => false } = request
     this.#severalWrites = parts.length > 0
+    this.#merge = operation === 'MERGE'
+    const settled = (oid: string) => !this.#severalWrites && !outdated && !stale(oid)
+    this.#judging = { madeUp, settled }
     this.#outdated = outdated
     this.#upsert = upsert
-    this.#madeUp = madeUp
   }
 
   /** What follows are the rows of one writing part. */
@@ -223,16 +307,21 @@ class Tally {
 
   add(table: Table, row: readonly unknown[]): void {
     const [operation, before, after, labels, id = null] = row.slice(0, LEADING_COLUMNS).map(textOf)
+    if (operation != null) this.operations.add(operation)
     const old = before == null ? null : parseTextArray(before)
     const fresh = after == null ? null : parseTextArray(after)
     if (++this.records <= MAX_DIFF_RECORDS) this.diff.push(...changesOf(table, old, fresh))
     if (this.records <= MAX_OVERLAY_ROWS + 1) {
       this.changes.at(-1)?.rows.push({ operation: operation as RowChange['operation'], before: old, after: fresh, id })
     }
-    if (fresh === null) return
-    const judged = judgeRow(table, fresh, labels == null ? [] : parseTextArray(labels), this.#madeUp)
+    const given = labels == null ? [] : parseTextArray(labels)
+    const judged = judgeRow(table, fresh ?? old ?? [], given, this.#judging, fresh === null)
     for (const violation of judged.predicted) this.#predict(violation, table)
-    const twin = this.#severalWrites ? undefined : this.#twin(table, fresh)
+    if (this.#merge && operation !== 'i' && id !== null) {
+      if (this.#merged.has(id)) this.#certain ??= { violation: MERGED_TWICE, table, updates: false }
+      this.#merged.add(id)
+    }
+    const twin = this.#severalWrites || fresh === null ? undefined : this.#twin(table, fresh)
     if (judged.certain === undefined) {
       if (twin !== undefined) this.#certain ??= { violation: twin, table, updates: false }
       return
@@ -261,10 +350,18 @@ class Tally {
   violation(count: number, query: PreviewQuery): Violation | undefined {
     const found = this.#certain
     if (found === undefined) return undefined
-    const shuffled = found.violation.code === '23505' && found.updates && count > 1 && !query.upsert
+    // Another row of the statement may take the key over, or give it back.
+    const { code, message } = found.violation
+    const ofKeys = code === '23505' || message.startsWith('update or delete on')
+    const shuffled = ofKeys && found.updates && count > 1 && !query.upsert
     if (!shuffled) return found.violation
     this.#predict(found.violation, found.table)
     return undefined
+  }
+
+  /** Something would probably fail. */
+  get predicts(): boolean {
+    return this.#predicted.size > 0
   }
 
   notes(): string[] {

@@ -4,8 +4,6 @@ import type { Dialogue } from './dialogue.js'
 import { assertion, isShared, PLACE_QUERY } from './known.js'
 import { type Answer, type Fence, NO_FENCE, type Sink, type Step } from './round.js'
 
-/** What our own queries may cost a live database. */
-const LIMITS = ["SET LOCAL statement_timeout = '5s'", "SET LOCAL lock_timeout = '1s'"]
 const SAVEPOINT = 'drytrace_fence'
 const UNDO = [`ROLLBACK TO SAVEPOINT ${SAVEPOINT}`, `RELEASE SAVEPOINT ${SAVEPOINT}`]
 
@@ -22,9 +20,12 @@ const hazards = new Lru<{ found: Hazards; at: number }>(100, 100_000)
  */
 export class ReadOnly {
   readonly #conversation: Dialogue
+  readonly #limits: readonly string[]
 
-  constructor(conversation: Dialogue) {
+  /** @param milliseconds how long one query of ours may take */
+  constructor(conversation: Dialogue, milliseconds = 5_000) {
     this.#conversation = conversation
+    this.#limits = [`SET LOCAL statement_timeout = ${milliseconds}`, "SET LOCAL lock_timeout = '1s'"]
   }
 
   /**
@@ -84,9 +85,9 @@ export class ReadOnly {
 
   #ownFence(): Fence {
     const { status, state } = this.#conversation
-    if (status === 'I') return { before: ['BEGIN READ ONLY', ...LIMITS], after: ['ROLLBACK'] }
+    if (status === 'I') return { before: ['BEGIN READ ONLY', ...this.#limits], after: ['ROLLBACK'] }
     const readOnly = state.transaction === undefined ? ['SET TRANSACTION READ ONLY'] : []
-    return { before: [`SAVEPOINT ${SAVEPOINT}`, ...readOnly, ...LIMITS], after: UNDO }
+    return { before: [`SAVEPOINT ${SAVEPOINT}`, ...readOnly, ...this.#limits], after: UNDO }
   }
 
   /**

@@ -23,9 +23,10 @@ import {
   type Session,
 } from './session.js'
 import { simulateStatement } from './simulate.js'
+import { previewOfUtility } from './utility.js'
 
 const DESCRIBABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt', 'ExplainStmt'])
-const PREVIEWABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'SelectStmt'])
+const PREVIEWABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt'])
 
 /** A statement that a policy rule lets through. Returns the error for the caller. */
 export async function executeAllowed(
@@ -153,8 +154,14 @@ export async function simulateBlocked(
       notes.push(`no preview: ${messageOf(error)}`)
     }
   }
+  const utility = opaque ? undefined : await previewOfUtility(session, statement, values, notes)
   if (copiesIn || !/^(Explain|Create|Copy)/.test(statement.node))
     await markStale(session, statement, 'it was not worked out')
+  if (utility !== undefined && described?.fields === undefined) {
+    record(session, decision, { preview: utility.preview, fidelity: utility.exact ? 'exact' : 'plausible' })
+    deliver(query, conversation.connection, { tag: utility.tag })
+    return undefined
+  }
   const simulated = simulateStatement({
     statement,
     values,

@@ -312,10 +312,12 @@ describe('a write after a blocked write', () => {
     })
     expect(JSON.stringify(takeEffects().map(({ preview }) => preview?.notes))).not.toMatch(/23503/)
     await dry(async () => {
+      await expect(client.query('DELETE FROM acct WHERE id = 2')).rejects.toMatchObject({ code: '23503' })
+      await client.query('DELETE FROM item WHERE acct_id = 2')
       await client.query('DELETE FROM acct WHERE id = 2')
-      await client.query('INSERT INTO item (acct_id) VALUES (2)')
+      await expect(client.query('INSERT INTO item (acct_id) VALUES (2)')).rejects.toMatchObject({ code: '23503' })
     })
-    expect(takeEffects().at(-1)?.preview?.notes?.join()).toMatch(/23503/)
+    expect(takeEffects().at(-1)?.note).toMatch(/23503/)
     expect(gaps()).toEqual([])
   })
 

@@ -1,4 +1,4 @@
-import type { Client } from 'pg'
+import type { Client, DatabaseError } from 'pg'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { startPostgres, type TestPostgres } from '../../support/postgres.js'
 import { guardPg } from './dry-pg.js'
@@ -258,10 +258,24 @@ describe('what the journal says', () => {
     expect(effect?.preview?.notes).toContain('the diff shows the first 100 of 250 records')
   })
 
-  it('predicts a missing parent without raising it', async () => {
-    const result = await dry(() => client.query('INSERT INTO orders (customer_id, total) VALUES (999, 1)'))
-    expect(result.rowCount).toBe(1)
-    expect(takeEffects()[0]?.preview?.notes?.join()).toMatch(/predicted.*23503.*orders_customer_id_fkey/)
+  it('raises a missing parent, and predicts it where a trigger could bring one', async () => {
+    const text = 'INSERT INTO orders (customer_id, total) VALUES (999, 1)'
+    const real = await live.query(text).catch((error: unknown) => error)
+    const foretold = await dry(() => client.query(text).catch((error: unknown) => error))
+    const { code, message, table, constraint, schema } = real as DatabaseError
+    expect(foretold).toMatchObject({ code, message, table, constraint, schema })
+    takeEffects()
+    await live.query(`CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'`)
+    await live.query('CREATE TRIGGER keeps BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION keep()')
+    try {
+      const result = await dry(() => client.query(text))
+      expect(result.rowCount).toBe(1)
+      const [effect] = takeEffects()
+      expect(effect?.preview?.notes?.join()).toMatch(/predicted.*23503.*orders_customer_id_fkey/)
+      expect(effect?.preview?.secondary).toEqual([{ kind: 'trigger', target: 'public.orders', name: 'keeps' }])
+    } finally {
+      await live.query('DROP FUNCTION keep() CASCADE')
+    }
   })
 
   it('notices a made-up id in a later query', async () => {

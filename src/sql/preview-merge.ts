@@ -1,0 +1,245 @@
+import type { MergeStmt, MergeWhenClause, Node } from '@pgsql/types'
+import type { Column } from './catalog.js'
+import { deparse } from './grammar.js'
+import type { RewriteResult } from './preview.js'
+import { assignments, defaultOf, writtenColumn } from './preview-assign.js'
+import {
+  castTo,
+  dropSchema,
+  idPerRow,
+  type PreviewOptions,
+  PreviewUnsupported,
+  readFrom,
+  resolveTarget,
+  rowId,
+  type Target,
+  textArray,
+  withPrefix,
+} from './preview-parts.js'
+import { bindReturning, tableoidOf } from './preview-returning.js'
+import { type OldRow, oldRow } from './preview-update.js'
+import { nameParts, quoteName, replace } from './tree.js'
+import { violationColumn } from './violations.js'
+
+/** One WHEN clause: when it applies, and what each column becomes. */
+interface Branch {
+  readonly number: number
+  readonly condition: string
+  readonly operation: 'i' | 'u' | 'd' | undefined
+  readonly values: ReadonlyMap<string, string>
+  readonly joins: readonly string[]
+  /** Columns whose value is drawn from a sequence. */
+  readonly drawn: ReadonlySet<string>
+}
+
+const HERE = 'h__.here__ IS NOT NULL'
+
+/**
+ * `MERGE INTO t USING s ON c WHEN …` becomes a join of the old rows and the
+ * source, the number of the clause that applies (`w__`), and the new row it
+ * makes (`n__`). RETURNING finds the source under its own name, and the table's
+ * columns in the new row.
+ */
+export async function previewMerge(statement: MergeStmt, options: PreviewOptions): Promise<RewriteResult> {
+  const target = await resolveTarget(statement.relation, 'MERGE', options)
+  if (target.table.rowSecurityActive) throw new PreviewUnsupported('MERGE under row security')
+  dropSchema(statement, target.relation)
+  const { table, columns, quotedAlias, view } = target
+  const { sourceRelation: source, joinCondition: condition } = statement
+  if (source === undefined || condition === undefined) throw new PreviewUnsupported('MERGE')
+  const syntheticIds: string[] = []
+  const clauses = (statement.mergeWhenClauses ?? []).flatMap((item) =>
+    'MergeWhenClause' in item ? [item.MergeWhenClause] : [],
+  )
+  const old = oldRow(target, options)
+  const sourceName = nameOf(source)
+  for (const clause of clauses) {
+    if (clause.matchKind === 'MERGE_WHEN_NOT_MATCHED_BY_TARGET') qualify(clause, sourceName, target)
+  }
+  const branches = clauses.map((clause, index) => branchOf(clause, index + 1, target, old, options))
+  const kinds = new Set(clauses.map((clause) => clause.matchKind))
+  const left = kinds.has('MERGE_WHEN_NOT_MATCHED_BY_SOURCE')
+  const right = kinds.has('MERGE_WHEN_NOT_MATCHED_BY_TARGET')
+  const join = left && right ? 'FULL JOIN' : left ? 'LEFT JOIN' : right ? 'RIGHT JOIN' : 'JOIN'
+
+  const cases = branches.map(({ number, condition: when }) => `WHEN ${when} THEN ${number}`)
+  const next = columns.map((column) => {
+    const name = quoteName(column.name)
+    const values = branches.flatMap(({ number, values: of }) => {
+      const value = of.get(column.name)
+      return value === undefined ? [] : [`WHEN ${number} THEN ${value}`]
+    })
+    // A deleted row is shown as it was; an inserted one has no old values to keep.
+    const kept = old.column(column)
+    return `${values.length === 0 ? kept : `CASE w__.n__ ${values.join(' ')} ELSE ${kept} END`} AS ${name}`
+  })
+  const generated = columns.filter((column) => column.generated)
+  const list = columns.map((column) => {
+    const name = quoteName(column.name)
+    return column.generated ? `CAST((${column.default}) AS ${column.type}) AS ${name}` : `b__.${name}`
+  })
+  const fresh = `SELECT ${next.join(', ')}`
+  const joins = branches.flatMap((branch) => branch.joins).join('')
+  const row = generated.length === 0 ? fresh : `SELECT ${list.join(', ')} FROM (${fresh}) b__`
+
+  const operation = caseOf(branches, ({ operation: does }) => (does === undefined ? 'NULL' : `'${does}'`))
+  const value = (column: Column): string => {
+    const plain = `n__.${quoteName(column.name)}`
+    const drawing = branches.filter(({ drawn }) => drawn.has(column.name)).map(({ number }) => number)
+    if (drawing.length === 0) return plain
+    const ids = options.syntheticIds(1, column)
+    syntheticIds.push(...ids)
+    // Numbered over all rows: an id is skipped for each row that is not inserted.
+    const id = castTo(column, `${idPerRow(ids)} + row_number() OVER () - 1`)
+    return `CASE WHEN w__.n__ IN (${drawing.join(', ')}) THEN ${id} ELSE ${plain} END`
+  }
+  const values = new Map(columns.map((column) => [column.name, value(column)]))
+  // Through a view, its columns of the new row are `v__`.
+  const after = (name: string) =>
+    view === undefined ? (values.get(name) ?? `n__.${quoteName(name)}`) : `v__.${quoteName(name)}`
+  const inserts = numbers(branches, 'i')
+  const deletes = numbers(branches, 'd')
+  const is = (list: readonly number[]) => (list.length === 0 ? 'false' : `w__.n__ IN (${list.join(', ')})`)
+  const returning = bindReturning(statement, {
+    target,
+    from: [source],
+    fromFirst: true,
+    bindAll: true,
+    column: after,
+    old: (name) => `${quotedAlias}.${quoteName(name)}`,
+    oldPresent: `NOT ${is(inserts)}`,
+    fresh: (name) => (deletes.length === 0 ? after(name) : `CASE WHEN NOT ${is(deletes)} THEN ${after(name)} END`),
+    freshPresent: `NOT ${is(deletes)}`,
+    tableoid: tableoidOf(table, 'n__'),
+    action: caseOf(branches, ({ operation: does }) =>
+      does === undefined ? 'NULL' : `'${{ i: 'INSERT', u: 'UPDATE', d: 'DELETE' }[does]}'`,
+    ),
+  })
+  const scope = { replaces: true, existing: (alias: string) => readFrom(target, options, alias) }
+  const violations = violationColumn(table, 'n__', { ...scope, command: 'w', viewChecks: view?.checks('n__') }).replace(
+    / AS viol__$/,
+    '',
+  )
+  const inherited = old.from
+  const acting = branches.flatMap(({ number, operation: does }) => (does === undefined ? [] : [number]))
+  const selected = [
+    `${operation}::text AS op__`,
+    `CASE WHEN NOT ${is(inserts)} THEN ${textArray(columns.map(old.column))} END AS old__`,
+    `CASE WHEN NOT ${is(deletes)} THEN ${textArray([...values.values()])} END AS new__`,
+    `CASE WHEN NOT ${is(deletes)} THEN ${violations} END AS viol__`,
+    rowId(`n__.to__`, `n__.ctid__`),
+    ...(returning ?? []),
+  ]
+  const sources =
+    `${inherited} ${join} (${deparse(source)} CROSS JOIN (SELECT true AS here__) h__) ON ${deparse(condition)} ` +
+    `CROSS JOIN LATERAL (SELECT CASE ${cases.join(' ')} END AS n__) w__ ` +
+    `CROSS JOIN LATERAL (SELECT q__.*, ${old.table} AS to__, ${old.address} AS ctid__ FROM (${row}${joins}) q__) n__` +
+    (view === undefined ? '' : ` CROSS JOIN LATERAL (${view.shown('n__')}) v__`)
+  return {
+    operation: 'MERGE',
+    table,
+    target,
+    returning: returning === null ? null : returning.length,
+    syntheticIds,
+    sql: `${withPrefix(statement.withClause)}SELECT ${selected.join(', ')} FROM ${sources} WHERE ${is(acting)}`,
+  }
+}
+
+function numbers(branches: readonly Branch[], operation: string): number[] {
+  return branches.flatMap((branch) => (branch.operation === operation ? [branch.number] : []))
+}
+
+function caseOf(branches: readonly Branch[], text: (branch: Branch) => string): string {
+  return `CASE w__.n__ ${branches.map((branch) => `WHEN ${branch.number} THEN ${text(branch)}`).join(' ')} END`
+}
+
+function branchOf(
+  clause: MergeWhenClause,
+  number: number,
+  target: Target,
+  old: OldRow,
+  options: PreviewOptions,
+): Branch {
+  const there = `${old.address} IS NOT NULL`
+  const matched = {
+    MERGE_WHEN_MATCHED: `${there} AND ${HERE}`,
+    MERGE_WHEN_NOT_MATCHED_BY_SOURCE: `${there} AND NOT (${HERE})`,
+    MERGE_WHEN_NOT_MATCHED_BY_TARGET: `NOT (${there}) AND ${HERE}`,
+  }[clause.matchKind ?? 'MERGE_WHEN_MATCHED']
+  const condition = [matched, ...(clause.condition === undefined ? [] : [`(${deparse(clause.condition)})`])].join(
+    ' AND ',
+  )
+  const drawn = new Set<string>()
+  const empty = { number, condition, values: new Map<string, string>(), joins: [], drawn }
+  switch (clause.commandType) {
+    case 'CMD_NOTHING':
+      return { ...empty, operation: undefined }
+    case 'CMD_DELETE':
+      return { ...empty, operation: 'd' }
+    case 'CMD_UPDATE': {
+      const { values, joins } = assignments(
+        clause.targetList ?? [],
+        target,
+        (column) => idPerRow(options.syntheticIds(1, column)),
+        old.column,
+      )
+      if (joins.length > 0) throw new PreviewUnsupported('MERGE with a subquery for several columns')
+      return { ...empty, operation: 'u', values }
+    }
+    case 'CMD_INSERT':
+      return { ...empty, operation: 'i', values: insertedValues(clause, target, drawn), drawn }
+    default:
+      throw new PreviewUnsupported(`MERGE ${clause.commandType}`)
+  }
+}
+
+function insertedValues(clause: MergeWhenClause, target: Target, drawn: Set<string>): Map<string, string> {
+  const given = new Map<string, Node>()
+  const columns =
+    clause.targetList === undefined
+      ? target.visible.slice(0, clause.values?.length ?? 0).map((name) => writtenColumn(target, name))
+      : clause.targetList.map((item) => {
+          if (!('ResTarget' in item) || item.ResTarget.indirection?.length) {
+            throw new PreviewUnsupported('MERGE into a part of a column')
+          }
+          return writtenColumn(target, item.ResTarget.name)
+        })
+  for (const [index, column] of columns.entries()) {
+    const value = clause.values?.[index]
+    const ignored = column.identity !== '' && clause.override === 'OVERRIDING_USER_VALUE'
+    if (value !== undefined && !('SetToDefault' in value) && !ignored) given.set(column.name, value)
+  }
+  return new Map(
+    target.columns.map((column) => {
+      const value = given.get(column.name)
+      if (column.generated) return [column.name, 'NULL'] as const
+      if (value !== undefined) return [column.name, castTo(column, deparse(value))] as const
+      const expression = defaultOf(column, target, () => {
+        drawn.add(column.name)
+        return 'NULL'
+      })
+      return [column.name, castTo(column, expression)] as const
+    }),
+  )
+}
+
+function nameOf(source: Node): string | undefined {
+  if ('RangeVar' in source) return source.RangeVar.alias?.aliasname ?? source.RangeVar.relname
+  if ('JoinExpr' in source) return undefined
+  return (Object.values(source)[0] as { alias?: { aliasname?: string } }).alias?.aliasname
+}
+
+/** Where nothing is matched only the source is in sight: a bare name of both is the source's. */
+function qualify(clause: MergeWhenClause, source: string | undefined, target: Target): void {
+  if (source === undefined) return
+  const name = (node: Record<string, unknown>): Node | undefined => {
+    // A subquery has names of its own.
+    if ('SubLink' in node) return node as Node
+    if (!('ColumnRef' in node)) return undefined
+    const { fields = [] } = node['ColumnRef'] as { fields?: Node[] }
+    const [only] = nameParts(fields)
+    if (fields.length !== 1 || only === undefined || !target.visible.includes(only)) return undefined
+    return { ColumnRef: { fields: [{ String: { sval: source } }, ...fields] } }
+  }
+  replace(clause, name)
+}
