@@ -123,8 +123,11 @@ async function settle(cluster, observer, sessions) {
   for (const { datname } of rows) {
     const client = new pg.Client({ host: cluster.host, port: cluster.port, user: 'postgres', database: datname })
     await client.connect()
-    await client.query('VACUUM (FREEZE, ANALYZE)')
-    await client.end()
+    try {
+      await client.query('VACUUM (FREEZE)')
+    } finally {
+      await client.end()
+    }
   }
   await observer.query('CHECKPOINT')
   await sleep(1500)

@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process'
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { run } from './tools.mjs'
+
+const SOCKETS = '/var/run/postgresql'
 
 /** A server of its own on a free loopback port, with nothing going on in it that a client did not ask for. */
 export async function startCluster({ bin, user }) {
@@ -21,7 +23,8 @@ export async function startCluster({ bin, user }) {
   const settings = {
     listen_addresses: '127.0.0.1',
     port,
-    unix_socket_directories: '',
+    // The suites of dblink and postgres_fdw connect to the server they run on, by its default socket.
+    unix_socket_directories: existsSync(SOCKETS) ? SOCKETS : '',
     fsync: 'off',
     autovacuum: 'off',
     checkpoint_timeout: '1d',

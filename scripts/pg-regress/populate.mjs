@@ -6,6 +6,9 @@ import { run } from './tools.mjs'
 /** How long one script of the suite may take, in milliseconds. */
 const SCRIPT_TIMEOUT = 60_000
 
+/** Modules whose suites wait for a server that is configured for them alone. */
+const UNUSABLE = new Set(['sepgsql', 'basic_archive'])
+
 /**
  * Runs PostgreSQL's own suites live, with psql as upstream does, and leaves the
  * databases as they are then: populated.
@@ -77,7 +80,7 @@ export async function populate({ cluster, bin, tree, library, user, log }) {
   for (const module of readdirSync(contrib).sort()) {
     const directory = path.join(contrib, module)
     const files = sqlFiles(path.join(directory, 'sql'))
-    if (files.length === 0 || module === 'sepgsql') continue
+    if (files.length === 0 || UNUSABLE.has(module)) continue
     modules++
     // The scripts name files relative to their module, and the server's user must be able to read and write there.
     const copy = cluster.own(`contrib/${module}`)
@@ -124,6 +127,8 @@ export function sessionsOf(log) {
   for (const line of log.split('\n')) {
     if (line === '') continue
     const entry = JSON.parse(line)
+    // A parallel worker tells its leader's errors once more.
+    if (entry.backend_type !== 'client backend') continue
     const known = sessions.get(entry.session_id)
     const name = entry.application_name?.startsWith('suite/')
       ? entry.application_name.slice('suite/'.length)

@@ -1,4 +1,5 @@
 // One line of JSON per test of node:test: [full name, outcome].
+// biome-ignore lint/style/noDefaultExport: node:test asks for it
 export default async function* report(source) {
   const path = []
   for await (const { type, data } of source) {
