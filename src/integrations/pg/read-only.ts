@@ -3,8 +3,11 @@ import { Lru } from '../../sql/lru.js'
 import type { Conversation } from './conversation.js'
 import { type Answer, type Fence, NO_FENCE, type Sink, type Step } from './round.js'
 
-/** What our own queries may cost a live database. */
-const LIMITS = ["SET LOCAL statement_timeout = '5s'", "SET LOCAL lock_timeout = '1s'"]
+/**
+ * What our own queries may cost a live database. A session with `enable_seqscan = off` has the
+ * server compile a query of half a millisecond for five seconds.
+ */
+const LIMITS = ["SET LOCAL statement_timeout = '5s'", "SET LOCAL lock_timeout = '1s'", 'SET LOCAL jit = off']
 const SAVEPOINT = 'drytrace_fence'
 const UNDO = [`ROLLBACK TO SAVEPOINT ${SAVEPOINT}`, `RELEASE SAVEPOINT ${SAVEPOINT}`]
 

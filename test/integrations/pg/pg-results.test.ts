@@ -258,6 +258,14 @@ describe('what the journal says', () => {
     expect(effect?.preview?.notes).toContain('the diff shows the first 100 of 250 records')
   })
 
+  it('is worked out without a compiler: a session without sequential scans would wait seconds for each', async () => {
+    await dry(() => client.query("INSERT INTO customers (email) VALUES ('jit ' || current_setting('jit'))"))
+    expect(takeEffects()[0]?.preview?.diff).toContainEqual(
+      expect.objectContaining({ field: 'email', after: 'jit off' }),
+    )
+    expect((await live.query('SHOW jit')).rows).toEqual([{ jit: 'on' }])
+  })
+
   it('predicts a missing parent without raising it', async () => {
     const result = await dry(() => client.query('INSERT INTO orders (customer_id, total) VALUES (999, 1)'))
     expect(result.rowCount).toBe(1)
