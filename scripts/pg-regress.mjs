@@ -1,13 +1,14 @@
-// PostgreSQL's own regression suites in a dry run, on the server they have populated: npm run pg:regress
-import { fork } from 'node:child_process'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+// PostgreSQL's own regression suites in a dry run: npm run pg:regress
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { startCluster } from './pg-regress/cluster.mjs'
+import { startDryProcess } from './pg-regress/dry-process.mjs'
 import { differences, takeEvidence, walRecords } from './pg-regress/evidence.mjs'
+import { interpose } from './pg-regress/interleaved.mjs'
+import { Ledger } from './pg-regress/ledger.mjs'
 import { populate, sessionsOf } from './pg-regress/populate.mjs'
 import { regressionLibrary, regressionSource } from './pg-regress/source.mjs'
 import { findServer, Missing, serverUser } from './pg-regress/tools.mjs'
@@ -19,9 +20,11 @@ first time, apt for its source package and for the headers that the suite's C
 functions are built with (gcc); both are kept below .build/pg-regress.
 
 Options:
-  --bin DIR      programs of the server; else the newest in /usr/lib/postgresql
-  --source PATH  PostgreSQL's source tree or tarball, instead of Debian's
-  --only REGEX   only sessions of scripts with such names
+  --bin DIR        programs of the server; else the newest in /usr/lib/postgresql
+  --source PATH    PostgreSQL's source tree or tarball, instead of Debian's
+  --only REGEX     only the scripts with such names
+  --interleaved    every statement dry immediately before it is executed live,
+                   instead of all of them on the populated server
   --without-guard  leave the preload out, to see the evidence turn red
 `
 
@@ -30,7 +33,8 @@ const { values: options } = parseArgs({
   options: {
     bin: { type: 'string' },
     source: { type: 'string' },
-    only: { type: 'string' },
+    only: { type: 'string', default: '' },
+    interleaved: { type: 'boolean', default: false },
     'without-guard': { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
@@ -47,74 +51,82 @@ async function main() {
   const pkglibdir = path.join(server.bin, '../lib')
   const library = regressionLibrary({ directory, tree, major: server.major, pkglibdir })
   const cluster = await startCluster({ bin: server.bin, user })
+  const context = { cluster, bin: server.bin, user, directory }
   try {
     log(`PostgreSQL ${server.version} on port ${cluster.port}`)
-    await populate({ cluster, bin: server.bin, tree, library, user, log })
-    return await prove({ cluster, bin: server.bin, user, directory })
+    const suite = { ...context, tree, library, log, only: new RegExp(options.only) }
+    return await (options.interleaved ? proveInterleaved(context, suite) : provePopulated(context, suite))
   } catch (error) {
-    console.error(error)
+    // Stopping the server ends connections, which must not be what is reported.
+    console.error(error instanceof Missing ? `pg:regress: ${error.message}` : error)
     return 2
   } finally {
     await cluster.stop()
   }
 }
 
-async function prove({ cluster, bin, user, directory }) {
-  const only = new RegExp(options.only ?? '')
-  const sessions = sessionsOf(cluster.readLog()).filter(({ name }) => only.test(name))
-  const statements = sessions.reduce((sum, session) => sum + session.statements.length, 0)
-  log(`${statements} statements in ${sessions.length} sessions`)
+/** All statements on the server that executing them all has left behind. */
+async function provePopulated(context, suite) {
+  const { cluster, directory } = context
+  await populate(suite)
+  const sessions = sessionsOf(cluster.readLog()).filter(({ name }) => suite.only.test(name))
+  log(
+    `${sessions.reduce((sum, { statements }) => sum + statements.length, 0)} statements in ${sessions.length} sessions`,
+  )
 
-  const observer = new pg.Client({ host: cluster.host, port: cluster.port, user: 'postgres', database: 'postgres' })
-  // Stopping the server ends it.
-  observer.on('error', () => undefined)
-  await observer.connect()
-  const databases = await settle(cluster, observer, sessions)
-  const context = { cluster, bin, user, databases }
-  const before = await takeEvidence(context)
+  const ledger = new Ledger(context, { strict: true })
+  await ledger.open()
+  const databases = await settle(context, ledger.observer, sessions)
+  const before = await takeEvidence({ ...context, databases })
   log(`${Object.keys(before).length} facts noted; the dry run begins`)
 
-  let sent = 0
-  let last = await position(observer)
-  const start = last
-  const moved = []
-  const codes = new Map()
-  const stuck = []
-  const died = await replay(cluster, directory, sessions, async ({ index, number, code, message }) => {
-    if (++sent % 10_000 === 0) log(`${sent} statements`)
-    codes.set(code ?? 'ok', (codes.get(code ?? 'ok') ?? 0) + 1)
-    const session = sessions[index]
-    const statement = { name: session.name, text: session.statements[number], code, message }
-    if (code === 'BOUND') stuck.push(statement)
-    const now = await position(observer)
-    if (now.wal !== last.wal || now.xid !== last.xid || now.advisory !== last.advisory)
-      moved.push({ ...statement, from: last, to: now })
-    last = now
-  })
+  const start = await ledger.mark()
+  const dry = startDryProcess({ cluster, directory, guarded: !options['without-guard'] })
+  for (const [id, { name, user, database, statements }] of sessions.entries()) {
+    for (const text of statements) {
+      await ledger.add({ name, text }, await dry.execute({ id, user, database, text }))
+      if (ledger.sent % 10_000 === 0) log(`${ledger.sent} statements`)
+    }
+    await dry.execute({ id })
+  }
+  await dry.stop()
   log('the dry run is over')
+
   // Statistics are flushed at most once a second.
   await sleep(1500)
-  const end = await position(observer)
-  await observer.end()
-  const found = differences(before, await takeEvidence(context))
-
-  const guilty = moved.flatMap((one) => {
-    const records = walRecords(context, one.from.wal, one.to.wal)
-    const reasons = records.map((record) => record.replace(/^rmgr: (\S+).*desc: (\S+).*$/, '$1 $2'))
-    if (one.from.xid !== one.to.xid) reasons.push('a transaction id was taken')
-    if (one.from.advisory < one.to.advisory) reasons.push('an advisory lock was taken')
-    return reasons.length === 0 ? [] : [{ ...one, reasons: [...new Set(reasons)] }]
-  })
+  const end = await ledger.mark()
+  const changed = differences(before, await takeEvidence({ ...context, databases }))
   const late = walRecords(context, start.wal, end.wal).length
-  report({ codes, stuck, guilty, found, late })
-  const wrong = Math.max(guilty.length, found.length > 0 || late > 0 ? 1 : 0)
-  if (died !== undefined) console.log(died)
-  console.log(`false allows: ${wrong} of ${sent}`)
-  return wrong === 0 && stuck.length === 0 && died === undefined ? 0 : 1
+  return report(ledger, { changed, late })
 }
 
+/** Each statement dry when the server is in the state that the live one is about to meet. */
+async function proveInterleaved(context, suite) {
+  const { cluster, directory } = context
+  const ledger = new Ledger(context, { strict: false })
+  await ledger.open()
+  const dry = startDryProcess({ cluster, directory, guarded: !options['without-guard'] })
+  const proxy = await interpose(cluster, async ({ id, user, database, text, name }) => {
+    if (name === undefined || name === 'setup') return
+    if (text === undefined) await dry.execute({ id })
+    // A dry transaction that is left open would hold locks that the live statement waits for.
+    else if (!TRANSACTION_CONTROL.test(text) && suite.only.test(name)) {
+      await ledger.mark()
+      await ledger.add({ name, text }, await dry.execute({ id, user, database, text, single: true }))
+      if (ledger.sent % 10_000 === 0) log(`${ledger.sent} statements`)
+    }
+  })
+  await populate({ ...suite, port: proxy.port })
+  await dry.stop()
+  proxy.close()
+  return report(ledger, { changed: [], late: 0 })
+}
+
+const TRANSACTION_CONTROL =
+  /^(\s|--.*\n)*(begin|start|commit|end|rollback|abort|savepoint|release|prepare\s+transaction|declare|fetch|move|close)\b/i
+
 /** Roles the sessions log in as exist, and nothing is left for a read to tidy up. */
-async function settle(cluster, observer, sessions) {
+async function settle({ cluster }, observer, sessions) {
   for (const user of new Set(sessions.map((session) => session.user))) {
     const { rowCount } = await observer.query('SELECT 1 FROM pg_roles WHERE rolname = $1', [user])
     if (rowCount === 0) await observer.query(`CREATE ROLE ${pg.escapeIdentifier(user)} LOGIN`)
@@ -136,56 +148,21 @@ async function settle(cluster, observer, sessions) {
   return rows.map(({ datname }) => datname)
 }
 
-async function position(observer) {
-  const { rows } = await observer.query(`SELECT pg_current_wal_insert_lsn()::text AS wal,
-    pg_snapshot_xmax(pg_current_snapshot())::text AS xid,
-    (SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory') AS advisory`)
-  return rows[0]
-}
-
-/** Resolves with what is wrong with the child, if anything is. */
-function replay(cluster, directory, sessions, observe) {
-  mkdirSync(directory, { recursive: true })
-  const policy = path.join(directory, 'policy.json')
-  writeFileSync(
-    policy,
-    JSON.stringify({ version: 1, budget: { writes: 1_000_000, repeats: 1_000_000, seconds: 86_400 } }),
-  )
-  const journal = path.join(directory, 'journal')
-  rmSync(journal, { recursive: true, force: true })
-  const preload = options['without-guard'] ? [] : ['--import', new URL('../dist/register.js', import.meta.url).href]
-  const child = fork(new URL('./pg-regress/replay.mjs', import.meta.url), {
-    execArgv: preload,
-    env: {
-      ...process.env,
-      DRY_RUN: '1',
-      DRYTRACE_JOURNAL: journal,
-      DRYTRACE_POLICY: policy,
-      DRYTRACE_QUIET: '1',
-      PGTZ: 'PST8PDT',
-    },
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-  })
-  return new Promise((resolve, reject) => {
-    child.on('message', (message) => {
-      observe(message).then(() => child.connected && child.send('next'), reject)
-    })
-    child.on('exit', (code, signal) => resolve(code === 0 ? undefined : `the child ended with ${signal ?? code}`))
-    child.send({ sessions, connection: { host: cluster.host, port: cluster.port } })
-  })
-}
-
-function report({ codes, stuck, guilty, found, late }) {
-  const sorted = [...codes].sort(([, a], [, b]) => b - a)
+function report({ sent, answers, stuck, guilty }, { changed, late }) {
+  const sorted = [...answers].sort(([, a], [, b]) => b - a)
   console.log(`\nanswers: ${sorted.map(([code, count]) => `${code} ${count}`).join(', ')}`)
   const line = (text) => text.replace(/\s+/g, ' ').slice(0, 200)
   for (const one of stuck.slice(0, 20)) console.log(`no answer: ${one.name}: ${line(one.text)}`)
-  for (const one of guilty.slice(0, 60))
+  for (const one of guilty.slice(0, 60)) {
     console.log(`FALSE ALLOW: ${one.name}: ${line(one.text)} (${one.code ?? 'ok'}): ${one.reasons.join(', ')}`)
-  for (const one of found.slice(0, 40)) console.log(`CHANGED: ${one}`)
+  }
+  for (const one of changed.slice(0, 40)) console.log(`CHANGED: ${one}`)
   console.log(
-    `WAL records beside RUNNING_XACTS: ${late}; facts changed: ${found.length}; statements without an answer: ${stuck.length}`,
+    `WAL records beside RUNNING_XACTS: ${late}; facts changed: ${changed.length}; statements without an answer: ${stuck.length}`,
   )
+  const wrong = Math.max(guilty.length, changed.length > 0 || late > 0 ? 1 : 0)
+  console.log(`false allows: ${wrong} of ${sent}`)
+  return wrong === 0 && stuck.length === 0 && sent > 0 ? 0 : 1
 }
 
 if (options.help) {

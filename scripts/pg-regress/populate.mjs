@@ -13,7 +13,7 @@ const UNUSABLE = new Set(['sepgsql', 'basic_archive'])
  * Runs PostgreSQL's own suites live, with psql as upstream does, and leaves the
  * databases as they are then: populated.
  */
-export async function populate({ cluster, bin, tree, library, user, log }) {
+export async function populate({ cluster, bin, tree, library, user, log, port = cluster.port }) {
   const regress = path.join(tree, 'src/test/regress')
   const build = cluster.own('build')
   for (const name of ['results', 'testtablespace']) cluster.own(`build/${name}`)
@@ -33,7 +33,7 @@ export async function populate({ cluster, bin, tree, library, user, log }) {
           PATH: process.env.PATH,
           LC_ALL: 'C',
           PGHOST: cluster.host,
-          PGPORT: String(cluster.port),
+          PGPORT: String(port),
           PGUSER: 'postgres',
           PGTZ: 'PST8PDT',
           PGDATESTYLE: 'Postgres, MDY',
