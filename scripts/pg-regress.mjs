@@ -96,6 +96,7 @@ async function provePopulated(context, suite) {
   await sleep(1500)
   const end = await ledger.mark()
   const changed = differences(before, await takeEvidence({ ...context, databases }))
+  ledger.judge()
   const late = walRecords(context, start.wal, end.wal).length
   return report(ledger, { changed, late })
 }
@@ -153,9 +154,6 @@ function report({ sent, answers, stuck, guilty }, { changed, late }) {
   console.log(`\nanswers: ${sorted.map(([code, count]) => `${code} ${count}`).join(', ')}`)
   const line = (text) => text.replace(/\s+/g, ' ').slice(0, 200)
   for (const one of stuck.slice(0, 20)) console.log(`no answer: ${one.name}: ${line(one.text)}`)
-  for (const one of guilty.slice(0, 60)) {
-    console.log(`FALSE ALLOW: ${one.name}: ${line(one.text)} (${one.code ?? 'ok'}): ${one.reasons.join(', ')}`)
-  }
   for (const one of changed.slice(0, 40)) console.log(`CHANGED: ${one}`)
   console.log(
     `WAL records beside RUNNING_XACTS: ${late}; facts changed: ${changed.length}; statements without an answer: ${stuck.length}`,

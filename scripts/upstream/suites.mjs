@@ -5,7 +5,8 @@ import path from 'node:path'
  * Other projects' own test suites. `ref` is the tag that is tested; `paths` what
  * is taken of the sources; `install` the packages its tests need, by name as
  * upstream's package.json gives their versions, or with a version of our own;
- * `runner` how one file is run; `files` which. `postgres` suites get a database.
+ * `runner` how one file is run; `files` which. `postgres` suites get a database;
+ * `tools` are programs that a dry run may start.
  */
 export const suites = {
   undici: {
@@ -183,6 +184,8 @@ export const suites = {
     links: { dist: 'node_modules/kysely-release/dist' },
     files: (tree) => filesIn(tree, 'test/node/src', /\.test\.ts$/),
     preload: ['tsx'],
+    tools: ['esbuild'],
+    together: true,
     runnerArguments: ['--timeout', '15000', '--exit'],
     database: 'kysely_test',
     user: 'kysely',
@@ -227,7 +230,7 @@ export const suites = {
     files: (tree) => [
       'test/prep-db-mocha.js',
       'test/integration-test-suite.js',
-      ...filesBelow(tree, 'test/integration2', /\.spec\.js$/),
+      ...filesBelow(tree, 'test/integration2', /\.spec\.js$/).filter((file) => !OTHER_DATABASES.test(file)),
     ],
     runnerArguments: ['--exit', '--timeout', '10000'],
     database: 'knex_test',
@@ -244,6 +247,9 @@ export const suites = {
     },
   },
 }
+
+/** Specs of knex that load the drivers of other databases. */
+const OTHER_DATABASES = /dialects\/(?!postgres)|sqlite\.spec/
 
 function filesIn(tree, folder, pattern) {
   return readdirSync(path.join(tree, folder))
