@@ -10,10 +10,22 @@ export interface Hazards {
   readonly views: ReadonlySet<string>
 }
 
-const SOURCE =
+/** Calls, in the text of a function or a view. */
+const CALLS =
   '(pg_(try_)?advisory|dblink|pg_notify|\\ynotify\\y|pg_terminate|pg_cancel|lo_(ex|im)port|pg_file_|\\ycopy\\y.*\\yto\\y' +
   '|\\yhttp_(get|post|put|patch|delete|head)\\y|\\yhttp\\s*\\(|pg_logical_emit|pg_switch_wal|brin_(de)?summarize|gin_clean' +
   '|pg_reload_conf|pg_create_restore_point|net\\.http)'
+
+/** What may follow ANALYZE where it is no command: after EXPLAIN, or as an option. */
+const EXPLAINED = '[,)]|(select|insert|update|delete|merge|with|values|execute|declare|create|on|off|true|false)\\y'
+
+/**
+ * Commands, in the text of a function. READ ONLY permits them, and what they
+ * note of a table in the catalog, or write to disk, no ROLLBACK takes back.
+ */
+const COMMANDS =
+  `(\\yreindex\\y|\\yanalyze\\y(?!\\s*(${EXPLAINED}))` +
+  `|(^|[;''"$]|\\y(begin|then|else|loop))\\s*(cluster|checkpoint|load)\\y)`
 
 /** Rows of `('f' | 'v', name)`: the functions, and the views over them or over such built-in functions. */
 export const HAZARDS_QUERY = `WITH RECURSIVE source AS MATERIALIZED (
@@ -24,7 +36,7 @@ export const HAZARDS_QUERY = `WITH RECURSIVE source AS MATERIALIZED (
 ), functions AS (
   SELECT s.oid, s.name FROM source s
   WHERE (s.lanname NOT IN ('sql', 'plpgsql') AND s.provolatile = 'v' AND s.name !~ '^(uuid_generate|gen_random|gen_salt)')
-    OR s.body ~ '${SOURCE}'
+    OR s.body ~ '${CALLS}' OR s.body ~ '${COMMANDS}'
   UNION
   SELECT s.oid, s.name FROM source s JOIN functions f ON s.lanname IN ('sql', 'plpgsql') AND position(f.name IN s.body) > 0
 ), views AS (
@@ -32,7 +44,7 @@ export const HAZARDS_QUERY = `WITH RECURSIVE source AS MATERIALIZED (
   FROM pg_class c JOIN pg_rewrite r ON r.ev_class = c.oid
   LEFT JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_proc'::regclass
   WHERE c.relkind = 'v' AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
-    AND (d.refobjid IN (SELECT oid FROM functions) OR lower(pg_get_viewdef(c.oid)) ~ '${SOURCE}')
+    AND (d.refobjid IN (SELECT oid FROM functions) OR lower(pg_get_viewdef(c.oid)) ~ '${CALLS}')
   UNION
   SELECT c.oid, lower(c.relname) FROM views v
   JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = v.oid AND d.classid = 'pg_rewrite'::regclass
