@@ -49,6 +49,9 @@ export async function startCluster({ bin, user }) {
   const options = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
   const child = spawn(path.join(bin, 'postgres'), ['-D', data, ...options], { ...asServer, stdio: 'ignore' })
   const exited = new Promise((resolve) => child.once('exit', resolve))
+  // Whatever ends this command, no server stays behind.
+  process.once('exit', () => child.kill('SIGQUIT'))
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(130))
   const cluster = {
     root,
     data,
