@@ -10,13 +10,25 @@ export interface Hazards {
   readonly views: ReadonlySet<string>
 }
 
-const SOURCE =
+/** Calls, in the text of a function or a view. */
+const CALLS =
   '(pg_(try_)?advisory|dblink|pg_notify|\\ynotify\\y|pg_terminate|pg_cancel|lo_(ex|im)port|pg_file_|\\ycopy\\y.*\\yto\\y' +
   '|\\yhttp_(get|post|put|patch|delete|head)\\y|\\yhttp\\s*\\(|pg_logical_emit|pg_switch_wal|brin_(de)?summarize|gin_clean' +
   '|pg_reload_conf|pg_create_restore_point|net\\.http)'
 
-/** Rows of `('f' | 'v', name)`: the functions that match `source`, and the views over them or over such built-in functions. */
-export function hazardsQuery(source: string): string {
+/** What may follow ANALYZE where it is no command: after EXPLAIN, or as an option. */
+const EXPLAINED = '[,)]|(select|insert|update|delete|merge|with|values|execute|declare|create|on|off|true|false)\\y'
+
+/**
+ * Commands, in the text of a function. READ ONLY permits them, and what they
+ * note of a table in the catalog, or write to disk, no ROLLBACK takes back.
+ */
+const COMMANDS =
+  `(\\yreindex\\y|\\yanalyze\\y(?!\\s*(${EXPLAINED}))` +
+  `|(^|[;''"$]|\\y(begin|then|else|loop))\\s*(cluster|checkpoint|load)\\y)`
+
+/** Rows of `('f' | 'v', name)`: the functions that make one of `calls`, and the views over them or over such built-in functions. */
+export function hazardsQuery(calls: string): string {
   return `WITH RECURSIVE source AS MATERIALIZED (
   SELECT p.oid, lower(p.proname) AS name, l.lanname, p.provolatile,
     lower(CASE WHEN p.prosrc = '' AND p.prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid) ELSE p.prosrc END) AS body
@@ -25,7 +37,7 @@ export function hazardsQuery(source: string): string {
 ), functions AS (
   SELECT s.oid, s.name FROM source s
   WHERE (s.lanname NOT IN ('sql', 'plpgsql') AND s.provolatile = 'v' AND s.name !~ '^(uuid_generate|gen_random|gen_salt)')
-    OR s.body ~ '${source}'
+    OR s.body ~ '${calls}' OR s.body ~ '${COMMANDS}'
   UNION
   SELECT s.oid, s.name FROM source s JOIN functions f ON s.lanname IN ('sql', 'plpgsql') AND position(f.name IN s.body) > 0
 ), views AS (
@@ -33,7 +45,7 @@ export function hazardsQuery(source: string): string {
   FROM pg_class c JOIN pg_rewrite r ON r.ev_class = c.oid
   LEFT JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_proc'::regclass
   WHERE c.relkind = 'v' AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
-    AND (d.refobjid IN (SELECT oid FROM functions) OR lower(pg_get_viewdef(c.oid)) ~ '${source}')
+    AND (d.refobjid IN (SELECT oid FROM functions) OR lower(pg_get_viewdef(c.oid)) ~ '${calls}')
   UNION
   SELECT c.oid, lower(c.relname) FROM views v
   JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = v.oid AND d.classid = 'pg_rewrite'::regclass
@@ -42,7 +54,7 @@ export function hazardsQuery(source: string): string {
 SELECT 'f', name FROM functions UNION SELECT 'v', name FROM views`
 }
 
-export const HAZARDS_QUERY = hazardsQuery(SOURCE)
+export const HAZARDS_QUERY = hazardsQuery(CALLS)
 
 export function readHazards(rows: readonly (readonly [string, string])[]): Hazards {
   const functions = new Set<string>()

@@ -1,7 +1,10 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { gunzipSync } from 'node:zlib'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { classify, type StatementKind, worstKind } from '../../src/sql/classify.js'
 import { loadGrammar, MAX_TEXT_BYTES, withoutLiterals } from '../../src/sql/grammar.js'
+import { ROOT, runCommand, scratchDirectory } from '../support/child.js'
 
 interface Truth {
   sql: string
@@ -13,7 +16,8 @@ interface Truth {
 beforeAll(loadGrammar)
 
 describe('against what a real server did', () => {
-  const lines = readFileSync(new URL('./fixtures/pg-truth-sample.jsonl', import.meta.url), 'utf8')
+  const lines = gunzipSync(readFileSync(new URL('./fixtures/pg-truth.jsonl.gz', import.meta.url)))
+    .toString('utf8')
     .trim()
     .split('\n')
   const truths = lines.map((line) => JSON.parse(line) as Truth)
@@ -55,6 +59,35 @@ describe('against what a real server did', () => {
     expect(writes.length).toBeGreaterThan(100)
     const missed = writes.filter(({ sql }) => !['write', 'deny', 'unparsed'].includes(worstKind(classify(sql))))
     expect(missed).toEqual([])
+  })
+})
+
+describe('npm run pg:truth', () => {
+  const score = (...args: string[]) =>
+    runCommand(process.execPath, [path.join(ROOT, 'scripts/pg-truth.mjs'), ...args], { timeout: 60_000 })
+  const fileOf = (...truths: Truth[]) => {
+    const file = path.join(scratchDirectory(), 'truths.jsonl')
+    writeFileSync(file, truths.map((truth) => JSON.stringify(truth)).join('\n'))
+    return file
+  }
+  const read: Truth = { sql: 'SELECT 1', truth: 'read', readOnly: 'ran', outlivesRollback: false }
+
+  it('holds on the statements of this repository', async () => {
+    const { code, stdout } = await score()
+    expect(stdout).toContain('27513 statements, 0 judged read')
+    expect(stdout).toMatch(/READ ONLY would not have stopped: 0 of 13142\n$/)
+    expect(code).toBe(0)
+  })
+
+  it.each<[string, Truth[], number]>([
+    ['nothing is wrong', [read], 0],
+    ['READ ONLY stops it', [read, { ...read, truth: 'write', readOnly: 'blocked' }], 0],
+    ['a write is judged a read', [read, { ...read, truth: 'write' }], 1],
+    ['a session change is judged a read', [read, { ...read, truth: 'session', readOnly: 'error' }], 1],
+    ['a read leaves something behind', [{ ...read, outlivesRollback: true }], 1],
+    ['reads are refused', [read, { ...read, sql: "SELECT nextval('s')" }], 1],
+  ])('%s: exit code', async (_, truths, expected) => {
+    expect((await score(fileOf(...truths))).code).toBe(expected)
   })
 })
 

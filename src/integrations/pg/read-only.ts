@@ -10,8 +10,8 @@ const UNDO = [`ROLLBACK TO SAVEPOINT ${SAVEPOINT}`, `RELEASE SAVEPOINT ${SAVEPOI
 /** A connection whose names keep changing is asked first: each failed assertion is a line in the server's log. */
 const MAX_MOVES = 3
 
-/** How long the scan for dangerous functions and views is good for. */
-const HAZARDS_MILLISECONDS = 5 * 60_000
+/** How long the scan for dangerous functions and views is good for: what is defined meanwhile only READ ONLY judges. */
+const HAZARDS_MILLISECONDS = 60_000
 const hazards = new Lru<{ found: Hazards; at: number }>(100, 100_000)
 
 /**
@@ -25,7 +25,12 @@ export class ReadOnly {
   /** @param milliseconds how long one query of ours may take */
   constructor(conversation: Dialogue, milliseconds = 5_000) {
     this.#conversation = conversation
-    this.#limits = [`SET LOCAL statement_timeout = ${milliseconds}`, "SET LOCAL lock_timeout = '1s'"]
+    // A session with `enable_seqscan = off` has the server compile a query of half a millisecond for five seconds.
+    this.#limits = [
+      `SET LOCAL statement_timeout = ${milliseconds}`,
+      "SET LOCAL lock_timeout = '1s'",
+      'SET LOCAL jit = off',
+    ]
   }
 
   /**

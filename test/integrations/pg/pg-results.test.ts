@@ -15,6 +15,11 @@ const SCHEMA = `
   CREATE FUNCTION twice(x int) RETURNS int LANGUAGE sql AS 'SELECT x * 2';
   CREATE FUNCTION jobs() RETURNS SETOF orders LANGUAGE sql AS 'DELETE FROM orders RETURNING *';
   CREATE FUNCTION locks_on() RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_lock(4711)';
+  CREATE FUNCTION measures(x int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN ANALYZE orders; RETURN 1 / x; EXCEPTION WHEN division_by_zero THEN RETURN 1; END $$;
+  CREATE FUNCTION measures_by_text() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'analyze ' || 'orders'; RETURN 1; END $$;
+  CREATE FUNCTION rebuilds() RETURNS int LANGUAGE plpgsql AS $$ BEGIN REINDEX TABLE orders; RETURN 1; END $$;
+  CREATE FUNCTION explains() RETURNS SETOF text LANGUAGE plpgsql AS $$ BEGIN
+    RETURN QUERY EXPLAIN (ANALYZE, TIMING off, COSTS off) SELECT 1; RETURN QUERY EXPLAIN ANALYZE SELECT 1; END $$;
   CREATE FUNCTION calls_locks() RETURNS void LANGUAGE sql AS 'SELECT locks_on()';
   CREATE VIEW sneaky AS SELECT id, pg_try_advisory_lock(4712) AS locked FROM customers;
   CREATE VIEW over_sneaky AS SELECT * FROM sneaky;
@@ -200,6 +205,26 @@ describe('a query that writes', () => {
   )
 
   it.each([
+    'SELECT measures(0)',
+    'SELECT measures_by_text()',
+    'SELECT rebuilds()',
+    "INSERT INTO customers (email) VALUES ('m' || measures(0))",
+  ])('%s leaves no size of a table in the catalog, which no ROLLBACK takes back', async (text) => {
+    // ANALYZE and REINDEX note it in place.
+    const noted = async () =>
+      (await live.query("SELECT reltuples, relpages FROM pg_class WHERE oid = 'orders'::regclass")).rows
+    expect(await noted()).toEqual([{ reltuples: -1, relpages: 0 }])
+    await dry(() => client.query(text))
+    expect(await noted()).toEqual([{ reltuples: -1, relpages: 0 }])
+    expect(takeEffects().map(({ outcome, effect }) => [outcome, effect])).toEqual([['blocked', 'write']])
+  })
+
+  it('EXPLAIN ANALYZE in a function is no ANALYZE', async () => {
+    expect((await dry(() => client.query('SELECT explains()'))).rows.length).toBeGreaterThan(2)
+    expect(takeEffects().map(({ outcome, effect }) => [outcome, effect])).toEqual([['allowed', 'read']])
+  })
+
+  it.each([
     ["SELECT pg_try_advisory_lock(1) AS got, 'x' AS x", [{ got: true, x: 'x' }]],
     ['SELECT pg_advisory_xact_lock(1)', [{ pg_advisory_xact_lock: '' }]],
     ["SELECT pg_notify('a', 'b')", [{ pg_notify: '' }]],
@@ -256,6 +281,14 @@ describe('what the journal says', () => {
     expect(effect?.preview?.rows).toBe(250)
     expect(new Set(effect?.preview?.diff.map(({ key }) => key)).size).toBe(100)
     expect(effect?.preview?.notes).toContain('the diff shows the first 100 of 250 records')
+  })
+
+  it('is worked out without a compiler: a session without sequential scans would wait seconds for each', async () => {
+    await dry(() => client.query("INSERT INTO customers (email) VALUES ('jit ' || current_setting('jit'))"))
+    expect(takeEffects()[0]?.preview?.diff).toContainEqual(
+      expect.objectContaining({ field: 'email', after: 'jit off' }),
+    )
+    expect((await live.query('SHOW jit')).rows).toEqual([{ jit: 'on' }])
   })
 
   it('raises a missing parent, and predicts it where a trigger could bring one', async () => {

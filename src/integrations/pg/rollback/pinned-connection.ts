@@ -17,7 +17,7 @@ FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace WHERE c.conde
 
 /** Session settings of the application's connection, without those the question itself is asked under. */
 export const SETTINGS_QUERY = `SELECT name, setting FROM pg_settings
-WHERE source = 'session' AND name !~ '^(transaction_|session_authorization$|(statement|lock|idle_in_transaction_session)_timeout$)'
+WHERE source = 'session' AND name !~ '^(transaction_|session_authorization$|(statement|lock|idle_in_transaction_session)_timeout$|jit$)'
 ORDER BY name = 'role', name`
 
 const SETUP: Pick<PgQuery, 'name' | 'text'> = { name: undefined, text: undefined }
