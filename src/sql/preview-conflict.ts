@@ -15,7 +15,7 @@ import {
 } from './preview-parts.js'
 import { bindReturning, type Returning, returnsOld, tableoidOf } from './preview-returning.js'
 import { quoteName } from './tree.js'
-import { violationColumn } from './violations.js'
+import { violationColumn } from './violation-column.js'
 
 interface ConflictingInsert {
   readonly target: Target

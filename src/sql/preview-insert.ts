@@ -20,7 +20,7 @@ import {
 } from './preview-parts.js'
 import { bindReturning, tableoidOf } from './preview-returning.js'
 import { contains, quoteName } from './tree.js'
-import { violationColumn } from './violations.js'
+import { violationColumn } from './violation-column.js'
 
 /** Rows for which each id is listed; more count up from the last one. */
 const MAX_LISTED_IDS = 1000

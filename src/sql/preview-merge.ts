@@ -19,7 +19,7 @@ import {
 import { bindReturning, tableoidOf } from './preview-returning.js'
 import { type OldRow, oldRow } from './preview-update.js'
 import { nameParts, quoteName, replace } from './tree.js'
-import { violationColumn } from './violations.js'
+import { violationColumn } from './violation-column.js'
 
 /** One WHEN clause: when it applies, and what each column becomes. */
 interface Branch {

@@ -19,7 +19,7 @@ import {
 import { bindReturning, returnsOld, tableoidOf } from './preview-returning.js'
 import { policyTest } from './row-security.js'
 import { contains, quoteName } from './tree.js'
-import { referencedColumn, violationColumn } from './violations.js'
+import { referencedColumn, violationColumn } from './violation-column.js'
 
 /** Where a rewrite finds the old row: the FROM item, and the table's columns and address in it. */
 export interface OldRow {
