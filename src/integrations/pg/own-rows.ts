@@ -5,7 +5,7 @@ import { NotOverlaid } from '../../sql/overlay-rewrite.js'
 import type { PgClient } from './driver.js'
 import { known, knownKey, remember } from './known.js'
 import { ambiguousSettings, OverlaidPreview, overlayOf, remembered, tell, tellStale } from './overlaid.js'
-import { type LearnedPreview, type PreviewOutcome, type PreviewRequest, previewWrite } from './preview.js'
+import { type PreviewOutcome, type PreviewRequest, previewWrite } from './preview.js'
 import type { Session } from './session.js'
 import { isMadeUp, smallId } from './small-ids.js'
 
@@ -21,7 +21,7 @@ export async function previewWithOwnRows(
   statement: Statement,
   values: readonly unknown[],
   types: readonly number[] | undefined,
-  learn?: (preview: LearnedPreview) => void,
+  more: Pick<PreviewRequest, 'learn' | 'invented'> = {},
 ): Promise<OwnPreview> {
   const { conversation, reader, run } = session
   const overlay = overlayOf(run, conversation.client)
@@ -29,7 +29,7 @@ export async function previewWithOwnRows(
   const request: PreviewRequest = {
     ...previewRequest(session, statement, values, types),
     ...(place === undefined ? {} : { tables: tablesIn(session, place) }),
-    learn,
+    ...more,
   }
   if (overlay.untouched) return { outcome: await previewWrite(reader, request), blind: undefined }
   let blind = ''

@@ -21,7 +21,7 @@ import { changesOf } from './changes.js'
 import type { OverlaidPreview } from './overlaid.js'
 import { refusalOfPlanner, secondaryOf } from './preview-bounds.js'
 import { type ReadOnly, textOf } from './read-only.js'
-import type { Sink } from './round.js'
+import type { Sink, Step } from './round.js'
 import { StandIns } from './stand-ins.js'
 
 /** Records spelled out in the diff; all are counted. */
@@ -48,6 +48,8 @@ export interface PreviewRequest {
   /** The data is known not to be what the run has made of it: a duplicate is a guess. */
   readonly outdated?: boolean
   readonly bounds?: PreviewBounds
+  /** The statement stands for another one (a COPY), and is no write the server would take. */
+  readonly invented?: boolean
   /** Names the database and its user: what the planner has let pass there is not asked again for a while. */
   readonly place?: string
   /** The same of one table, by oid. */
@@ -129,7 +131,8 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
     source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
   })
   await refuseHazards(reader, query)
-  const refusal = await planned(reader, { ...query, sql: ids.fill(query.sql) }, request)
+  const { template, slots, slotTypes, ...main } = await step(query.sql)
+  const refusal = await planned(reader, request, main)
   if (refusal !== undefined) {
     const preview: Preview = { method: 'select', rows: 0, diff: [] }
     return { preview, tag: '', rows: [], syntheticIds: [], violation: refusal, exact: true, changes: [] }
@@ -143,7 +146,6 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
     if (answer.error !== undefined) throw answer.error
   }
   const reading = readingOf(query, tally, request)
-  const { template, slots, slotTypes, ...main } = await step(query.sql)
   const answer = await reader.query(main, reading.sink)
   if (answer.error !== undefined) throw answer.error
   if (!counted && query.parts.length === 0 && !bringsCascades(query)) {
@@ -237,8 +239,8 @@ function readingOf(
 /** What the planner says to the write itself. One with a call that must not be made is planned as its preview. */
 async function planned(
   reader: ReadOnly,
-  query: PreviewQuery,
-  { text, values, types, bounds, place }: PreviewRequest,
+  { text, values, types, bounds, place, invented }: PreviewRequest,
+  preview: Step,
 ): Promise<Violation | undefined> {
   if (bounds === undefined) return undefined
   const key = place === undefined ? undefined : `${place} ${text}`
@@ -247,7 +249,7 @@ async function planned(
   const found = await reader.hazards()
   const [statement] = classify(text)
   const harmless = statement !== undefined && statement.denied.length === 0 && hazardOf(statement, found) === undefined
-  const refusal = await refusalOfPlanner(reader, { text: harmless ? text : query.sql, values, types }, bounds)
+  const refusal = await refusalOfPlanner(reader, harmless && !invented ? { text, values, types } : preview, bounds)
   if (refusal === undefined && key !== undefined) passed.set(key, Date.now())
   return refusal
 }

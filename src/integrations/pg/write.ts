@@ -131,8 +131,10 @@ export async function simulateBlocked(
       let learned: LearnedPreview | undefined
       const shape = overlayShape(overlayOf(session.run, conversation.client))
       const types = described?.parameterTypes
-      const { outcome, blind } = await previewWithOwnRows(session, statement, values, types, (preview) => {
-        learned = preview
+      const { outcome, blind } = await previewWithOwnRows(session, statement, values, types, {
+        learn(preview) {
+          learned = preview
+        },
       })
       if (learned !== undefined && described !== undefined) {
         await rememberPreview(session, statement, learned, described, shape)
