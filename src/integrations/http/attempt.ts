@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
-import { type Span, trace } from '@opentelemetry/api'
+import type { Span } from '@opentelemetry/api'
 import type { Decision } from '../../guard/guard.js'
 import type { Attempt } from '../../journal/record.js'
+import { otel } from '../../otel-api.js'
 import type { Run } from '../../run/run.js'
 import type { Exchange } from './wire-peer.js'
 
@@ -60,7 +61,7 @@ function numberOf(headers: Exchange['headers']): number | undefined {
 
 /** The library's own span is made for every attempt anew; SDK 1.x and 2.x name its parent differently. */
 function callerSpan({ context, librarySpan, entry }: Decision): string | null {
-  const active = trace.getSpan(context)
+  const active = otel().trace.getSpan(context)
   if (active === undefined) return entry?.parentSpanId ?? null
   if (active !== librarySpan) return active.spanContext().spanId
   const { parentSpanContext, parentSpanId } = active as Span & {

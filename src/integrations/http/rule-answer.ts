@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { context } from '@opentelemetry/api'
 import { DryTraceError, messageOf } from '../../errors.js'
 import type { Decision, Guard } from '../../guard/guard.js'
+import { otel } from '../../otel-api.js'
 import type { Respond, RespondFunction, SyntheticIds } from '../../policy/http/respond.js'
 import { lowerCased, type WireAnswer, wireAnswer } from '../../policy/http/respond-answer.js'
 import { fillTemplate } from '../../policy/http/template.js'
@@ -74,7 +74,8 @@ export async function computedAnswer(
     )
   })
   const run = async () => await compute(request, ids)
-  const inside = () => context.with(decision.context, () => guard.within(decision.run, () => responding.run(true, run)))
+  const inside = () =>
+    otel().context.with(decision.context, () => guard.within(decision.run, () => responding.run(true, run)))
   try {
     return wireAnswer(await Promise.race([guard.root(inside), late]))
   } catch (cause) {

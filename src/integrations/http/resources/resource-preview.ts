@@ -1,7 +1,7 @@
-import { context } from '@opentelemetry/api'
 import { messageOf } from '../../../errors.js'
 import type { Decision, Guard, Hook } from '../../../guard/guard.js'
 import type { FieldChange, Preview } from '../../../journal/record.js'
+import { otel } from '../../../otel-api.js'
 import { VERSION } from '../../../version.js'
 import { BodyCapture } from '../body-capture.js'
 import { classifyHttp, type HttpCall, suspicion } from '../http-effect.js'
@@ -134,7 +134,7 @@ async function readFirst(
   if (!guard.isPlainRead(asked) || suspicion(read, guard) !== undefined) {
     return { reason: `the policy does not take ${asked.summary} for a plain read` }
   }
-  const reading = context.with(decision.context, () => guard.decide(run, HOOK, () => asked))
+  const reading = otel().context.with(decision.context, () => guard.decide(run, HOOK, () => asked))
   if (reading.verdict !== 'allow') return { reason: `${asked.summary} was not let through` }
   guard.record(reading, { note: `read by drytrace, for the diff of ${effect.summary}`, ownRead: true })
   try {
