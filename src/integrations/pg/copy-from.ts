@@ -13,9 +13,10 @@ import { relationKey } from '../../sql/overlay-catalog.js'
 import { PreviewUnsupported } from '../../sql/preview.js'
 import { quoteName } from '../../sql/tree.js'
 import type { Violation } from '../../sql/violations.js'
+import { keepWithCascades } from './cascades.js'
 import { nativeError } from './deliver.js'
 import { overlayOf } from './overlaid.js'
-import { keepRows, previewWithOwnRows } from './own-rows.js'
+import { previewWithOwnRows } from './own-rows.js'
 import type { PreviewOutcome } from './preview.js'
 import type { DatabaseError } from './round.js'
 import { fail, failTransaction, record, type Session } from './session.js'
@@ -123,7 +124,8 @@ async function deliverCopied(session: Session, decision: Decision, copied: Copie
     ...(worked === undefined ? {} : { syntheticIds: worked.outcome.syntheticIds }),
     fidelity: whole && worked?.outcome.exact && worked.blind === undefined ? 'exact' : 'plausible',
   })
-  if (whole && worked !== undefined) keepRows(session, worked.insert, worked.outcome.changes, worked.blind)
+  if (whole && worked !== undefined)
+    await keepWithCascades(session, worked.insert, worked.outcome.changes, worked.blind)
   else if (data.rows > 0) {
     overlayOf(run, conversation.client).stale.set(table.oid, notes[0] ?? 'the copied rows were not worked out')
   }

@@ -64,6 +64,8 @@ export interface ReadPlan {
   readonly relies: boolean
   /** Other statements came in the same text. */
   readonly several: boolean
+  /** Of the parameters, where the text that is sent does not tell. */
+  readonly types?: readonly number[]
 }
 
 const AS_IT_IS = { overlaid: undefined, relies: false }

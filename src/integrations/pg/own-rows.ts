@@ -1,6 +1,6 @@
 import type { Table } from '../../sql/catalog.js'
 import type { Statement } from '../../sql/classify.js'
-import type { Overlay, RowChange, TableChanges } from '../../sql/overlay.js'
+import type { TableChanges } from '../../sql/overlay.js'
 import { NotOverlaid } from '../../sql/overlay-rewrite.js'
 import type { PgClient } from './driver.js'
 import { known, knownKey, remember } from './known.js'
@@ -87,48 +87,30 @@ function isOfTheData(error: Error & { code?: string }): boolean {
   return /^2[123]/.test(error.code ?? '')
 }
 
-/** Remembers what a blocked write would have written, for what the run reads and writes next. */
+/** Remembers what a blocked write would have written, for what the run reads and writes next. Returns what is remembered. */
 export function keepRows(
   session: Session,
   statement: Statement,
   changes: readonly TableChanges[],
   blind: string | undefined,
-): void {
+): readonly TableChanges[] {
   const { conversation, run, guard } = session
   const written = changes.filter(({ rows }) => rows.length > 0)
-  if (written.length === 0) return
+  if (written.length === 0) return []
   const overlay = overlayOf(run, conversation.client)
   const reason = blind ?? ambiguousSettings(conversation)
   if (reason !== undefined) {
     for (const { table } of written) overlay.stale.set(table.oid, reason)
-    return
+    return []
   }
   const { undo } = conversation.state
   undo.follow(overlay)
   if (!overlay.apply(undo, written)) {
     const message = `overlay truncated: what ${statement.operation} and later statements would write is not seen by later reads`
-    if (overlay.told.has('truncated')) return
+    if (overlay.told.has('truncated')) return []
     overlay.told.add('truncated')
     guard.within(run, () => guard.problem(run, 'gap', message))
-    return
+    return []
   }
-  for (const { table, rows } of written) markCascades(overlay, table, rows)
-}
-
-const CASCADING = /^[cnd]$/
-
-/** Rows that foreign keys would change along are not worked out. */
-function markCascades(overlay: Overlay, table: Table, rows: readonly RowChange[]): void {
-  const deletes = rows.some(({ operation }) => operation === 'd')
-  const rekeys = rows.some(({ operation, before, after }) => operation === 'u' && keyChanged(table, before, after))
-  for (const { oid, onDelete, onUpdate } of table.referencedBy ?? []) {
-    if ((deletes && CASCADING.test(onDelete)) || (rekeys && CASCADING.test(onUpdate))) {
-      overlay.stale.set(oid, `rows that refer to changed rows of ${table.name} would change with them`)
-    }
-  }
-}
-
-function keyChanged(table: Table, before: RowChange['before'], after: RowChange['after']): boolean {
-  const unique = new Set((table.indexes ?? []).flatMap((index) => index.numbers))
-  return (table.columns ?? []).some(({ number }, index) => unique.has(number) && before?.[index] !== after?.[index])
+  return written
 }

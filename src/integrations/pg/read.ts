@@ -9,9 +9,17 @@ import type { RowDescription } from './driver.js'
 import { forgetKnown } from './known.js'
 import { overlaidRead, overlayOf, type ReadPlan, sameColumns, tell } from './overlaid.js'
 import { type Described, type Fence, NO_FENCE, type Sink } from './round.js'
-import { fail, insideDryTransaction, insideLiveTransaction, type Planned, record, type Session } from './session.js'
+import {
+  fail,
+  givenTypes,
+  insideDryTransaction,
+  insideLiveTransaction,
+  type Planned,
+  record,
+  type Session,
+} from './session.js'
 import { Submittable } from './submittable.js'
-import { simulateBlocked, wireValues } from './write.js'
+import { simulateBlocked, wireValues, wouldFail } from './write.js'
 
 /** SQLSTATE of a write in a READ ONLY transaction. */
 const READ_ONLY_VIOLATION = '25006'
@@ -57,6 +65,14 @@ export async function executeNeutralised(
   const culprit = harmless === undefined ? undefined : await culpritOf(session, harmless.statement)
   if (harmless === undefined || culprit !== undefined) return await simulateBlocked(session, statement, decision, true)
   const { notes, syntheticIds } = harmless
+  // A parameter of what was taken out is of no type that the server could find.
+  const described = hasParameters(session)
+    ? await session.reader.describe(statement.text, givenTypes(session))
+    : undefined
+  if (described?.error !== undefined) {
+    record(session, decision, wouldFail(described.error))
+    return described.error
+  }
   const blocked = decision.verdict !== 'allow'
   const plan = await overlaidRead(session, harmless.statement, several)
   record(session, decision, {
@@ -65,7 +81,10 @@ export async function executeNeutralised(
     ...(blocked ? { preview: { method: 'synthesized' as const, rows: 0, diff: [], notes } } : {}),
     ...(blocked ? { fidelity: 'plausible' as const } : {}),
   })
-  return await runRead(session, harmless.statement, harmless.statement.text, plan)
+  return await runRead(session, harmless.statement, harmless.statement.text, {
+    ...plan,
+    types: described?.parameterTypes,
+  })
 }
 
 /** A statement that changes the session: sent as it is, unless that would outlast the run. */
@@ -101,6 +120,10 @@ function whyFaked(session: Session, statement: Statement): string | undefined {
   }
   if (insideLiveTransaction(session)) return `${statement.operation} was not sent: the transaction belongs to live code`
   return undefined
+}
+
+function hasParameters({ query }: Session): boolean {
+  return Array.isArray(query.values) && query.values.length > 0
 }
 
 async function runRead(
@@ -143,7 +166,7 @@ async function runRead(
     },
   }
   const checks = overlaid?.check === undefined ? [] : [overlaid.check]
-  const answering = conversation.forward(fence, { text, ...overlaid, sink, checks })
+  const answering = conversation.forward(fence, { text, types: plan.types, ...overlaid, sink, checks })
   let unrecorded: unknown
   try {
     sent()
@@ -163,13 +186,14 @@ async function runRead(
     if (assertions.length > 0) reader.moved()
     // Outside of a fence the error has failed the application's own transaction, as it would have live.
     if (conversation.status === 'E') return answer.error
-    return await runRead(session, statement, text, await overlaidRead(session, statement, plan.several))
+    const { types } = plan
+    return await runRead(session, statement, text, { ...(await overlaidRead(session, statement, plan.several)), types })
   }
   if (relies && answer.error === undefined) reader.held()
   if (answer.error === undefined || answer.lost) return answer.error
   if (overlaid !== undefined && !delivered && REFUSED.test(answer.error.code ?? '')) {
     await leaveFence(session, fence, answer)
-    return await runReadOnDataAsItIs(session, statement, text, answer.error)
+    return await runReadOnDataAsItIs(session, statement, text, answer.error, plan.types)
   }
   const wrote = answer.error.code === READ_ONLY_VIOLATION
   // In the application's own dry transaction any other error has failed it, as it would have live.
@@ -239,8 +263,9 @@ async function runReadOnDataAsItIs(
   statement: Statement,
   text: string | undefined,
   refusal: Error,
+  types: ReadPlan['types'],
 ): Promise<Error | undefined> {
-  const error = await runRead(session, statement, text, { overlaid: undefined, relies: false, several: false })
+  const error = await runRead(session, statement, text, { overlaid: undefined, relies: false, several: false, types })
   if (error === undefined) {
     tell(session, overlayOf(session.run, session.conversation.client), statement, refusal.message)
   }

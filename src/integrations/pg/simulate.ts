@@ -20,6 +20,20 @@ export interface Simulation {
   /** Columns of the result, as the server described them; undefined for none. */
   readonly fields: readonly Field[] | undefined
   syntheticId(kind: 'integer' | 'uuid'): string
+  /** It selects from a function that gives one row, whatever happens. */
+  readonly oneRow?: boolean
+}
+
+/** The function that is all the statement selects from: its name, `schema.name` where the statement says so. */
+export function soleFunction(node: Node): string | undefined {
+  const from = 'SelectStmt' in node ? node.SelectStmt.fromClause : undefined
+  const [only, ...more] = from ?? []
+  if (only === undefined || more.length > 0 || !('RangeFunction' in only)) return undefined
+  const { functions = [], ordinality } = only.RangeFunction
+  const [first, ...others] = functions
+  const call = first !== undefined && 'List' in first ? first.List.items?.[0] : undefined
+  if (call === undefined || others.length > 0 || ordinality || !('FuncCall' in call)) return undefined
+  return nameParts(call.FuncCall.funcname).join('.')
 }
 
 /**
@@ -36,10 +50,14 @@ export function simulateStatement(simulation: Simulation): SimulatedResult {
     if (value?.synthetic) syntheticIds.push(value.text)
     return value?.text ?? null
   }
+  // Of a composite that is NULL: whoever fetches work by such a function finds none.
+  const nothing = simulation.oneRow && 'SelectStmt' in node && node.SelectStmt.whereClause === undefined
   const rows =
     fields === undefined
       ? []
-      : given.map((row) => fields.map((field) => (row.has(field.name) ? (row.get(field.name) ?? null) : made(field))))
+      : nothing
+        ? [fields.map(() => null)]
+        : given.map((row) => fields.map((field) => (row.has(field.name) ? (row.get(field.name) ?? null) : made(field))))
   return { tag: tagFor(node, statement, given.length, rows.length), rows, syntheticIds }
 }
 

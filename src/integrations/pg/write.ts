@@ -2,15 +2,17 @@ import { DryTraceError, messageOf } from '../../errors.js'
 import type { EffectDetail } from '../../guard/effect.js'
 import type { Decision } from '../../guard/guard.js'
 import type { Statement } from '../../sql/classify.js'
+import { parseOne } from '../../sql/grammar.js'
 import { overlayShape } from '../../sql/overlay-rewrite.js'
 import { PreviewUnsupported } from '../../sql/preview.js'
+import { keepWithCascades } from './cascades.js'
 import { copiesServerFile, simulateCopyFrom } from './copy-from.js'
 import { deliver, nativeError } from './deliver.js'
 import type { Dialogue } from './dialogue.js'
 import { noteTag } from './known.js'
 import { type Repeated, rememberPreview, repeatPreview } from './known-preview.js'
 import { markStale, overlayOf } from './overlaid.js'
-import { keepRows, previewWithOwnRows } from './own-rows.js'
+import { previewWithOwnRows } from './own-rows.js'
 import type { LearnedPreview, PreviewOutcome } from './preview.js'
 import { type Answer, type DatabaseError, NO_FENCE } from './round.js'
 import {
@@ -22,7 +24,7 @@ import {
   record,
   type Session,
 } from './session.js'
-import { simulateStatement } from './simulate.js'
+import { simulateStatement, soleFunction } from './simulate.js'
 import { previewOfUtility } from './utility.js'
 
 const DESCRIBABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt', 'ExplainStmt'])
@@ -169,14 +171,34 @@ export async function simulateBlocked(
     values,
     fields: described?.fields?.fields,
     syntheticId: (kind) => session.guard.syntheticId(session.run, kind),
+    oneRow: opaque && (await givesOneRow(session, statement)),
   })
   record(session, decision, {
     preview: { method: 'synthesized', rows: affected(simulated.tag), diff: [], ...(notes.length > 0 ? { notes } : {}) },
-    fidelity: simulated.rows.length > 0 || described?.fields === undefined ? 'plausible' : 'empty',
+    fidelity:
+      simulated.rows.some((row) => row.some((value) => value !== null)) || described?.fields === undefined
+        ? 'plausible'
+        : 'empty',
     syntheticIds: simulated.syntheticIds,
   })
   deliver(query, conversation.connection, { tag: simulated.tag, fields: described?.fields, rows: simulated.rows })
   return undefined
+}
+
+/** A function that is not declared to return a set gives one row, also where it stands in FROM. */
+async function givesOneRow({ reader, conversation, library }: Session, { text }: Statement): Promise<boolean> {
+  const name = soleFunction(parseOne(text))
+  if (name === undefined || conversation.status === 'E') return false
+  try {
+    const [row] = await reader.rows({
+      text: 'SELECT bool_or(proretset) FROM pg_proc WHERE proname = $1',
+      values: [name.split('.').at(-1)],
+    })
+    return row?.[0] === 'f'
+  } catch (error) {
+    if (conversation.lost !== undefined || !(error instanceof library.DatabaseError)) throw error
+    return false
+  }
 }
 
 interface PreviewContext {
@@ -218,7 +240,7 @@ async function deliverPreview(
   }
   const exact = outcome.exact && blind === undefined
   record(session, decision, { preview, syntheticIds, fidelity: exact ? 'exact' : 'plausible' })
-  keepRows(session, statement, outcome.changes, blind)
+  await keepWithCascades(session, statement, outcome.changes, blind)
   deliver(session.query, session.conversation.connection, { tag, fields, rows })
   return undefined
 }

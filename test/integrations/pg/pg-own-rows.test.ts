@@ -450,18 +450,12 @@ describe('what cannot be overlaid runs on the data as it is, and is on record', 
     ])
   })
 
-  it('a table that is written in a way nobody can work out, or whose rows cascade', async () => {
+  it('a table that is written in a way nobody can work out', async () => {
     await dry(async () => {
       await client.query('TRUNCATE bag')
       expect(await rows('SELECT count(*)::int AS c FROM bag')).toEqual([{ c: 3 }])
-      await client.query('DELETE FROM doomed WHERE id = 1')
-      expect(await rows('SELECT count(*)::int AS c FROM doomed')).toEqual([{ c: 1 }])
-      expect(await rows('SELECT count(*)::int AS c FROM dependent')).toEqual([{ c: 1 }])
     })
-    expect(gaps()).toEqual([
-      expect.stringMatching(/SELECT bag.*not all known/),
-      expect.stringMatching(/SELECT dependent.*doomed/),
-    ])
+    expect(gaps()).toEqual([expect.stringMatching(/SELECT bag.*not all known/)])
   })
 
   it('a write over a view of a touched table is worked out on the data as it is, and not remembered', async () => {

@@ -238,6 +238,32 @@ describe('a query that writes', () => {
   })
 })
 
+describe('a function that writes, in FROM', () => {
+  it('gives no rows when it returns a set, and one of nothing when it does not', async () => {
+    await live.query(`CREATE FUNCTION enrol(mail text) RETURNS customers LANGUAGE sql AS
+        'INSERT INTO customers (email) VALUES (mail) RETURNING *';
+      CREATE FUNCTION enrol_all(mail text) RETURNS SETOF customers LANGUAGE sql AS
+        'INSERT INTO customers (email) VALUES (mail) RETURNING *'`)
+    const before = await world()
+    const one = await dry(() => client.query('SELECT id, email FROM enrol($1)', ['e@x']))
+    expect([one.rowCount, one.rows]).toEqual([1, [{ id: null, email: null }]])
+    expect((await dry(() => client.query('SELECT * FROM enrol_all($1)', ['e@x']))).rows).toEqual([])
+    const writes = takeEffects().filter(({ effect }) => effect === 'write')
+    expect(writes.map(({ outcome, fidelity }) => [outcome, fidelity])).toEqual([
+      ['blocked', 'empty'],
+      ['blocked', 'empty'],
+    ])
+    expect(await world()).toEqual(before)
+    await live.query('DROP FUNCTION enrol(text), enrol_all(text)')
+  })
+
+  it('that notifies is answered with its parameters left out', async () => {
+    const { rows } = await dry(() => client.query('SELECT pg_notify($1, $2), $3::int AS n', ['a', 'b', 7]))
+    expect(rows).toEqual([{ pg_notify: '', n: 7 }])
+    expect(takeEffects().map(({ outcome }) => outcome)).toEqual(['blocked'])
+  })
+})
+
 describe('what the journal says', () => {
   it('has the changed fields before and after', async () => {
     await dry(() => client.query('UPDATE customers SET credits = 11, meta = \'{"k":2}\', vip = true WHERE id = 1'))
