@@ -119,15 +119,8 @@ export async function simulateBlocked(
       return described.error
     }
   }
-  let values: readonly unknown[]
-  try {
-    values = wireValues(session)
-  } catch (error) {
-    // The driver would have refused the call with this very error.
-    const refusal = error instanceof Error ? error : new Error(messageOf(error))
-    record(session, decision, wouldFail(refusal))
-    return refusal
-  }
+  const values = valuesOrRefusal(session, decision)
+  if (values instanceof Error) return values
   if (previewable) {
     try {
       let learned: LearnedPreview | undefined
@@ -258,6 +251,17 @@ export function wouldFail(error: DatabaseError): EffectDetail {
 
 export function affected(tag: string): number {
   return Number(/ (\d+)$/.exec(tag)?.[1] ?? 0)
+}
+
+/** The parameters in wire form, or the error with which the driver would have refused the call; it is on record then. */
+export function valuesOrRefusal(session: Session, decision: Decision): readonly unknown[] | Error {
+  try {
+    return wireValues(session)
+  } catch (error) {
+    const refusal = error instanceof Error ? error : new Error(messageOf(error))
+    record(session, decision, wouldFail(refusal))
+    return refusal
+  }
 }
 
 /** The parameters as the driver would send them. @throws what the driver would. */

@@ -11,7 +11,7 @@ import { previewWrite } from '../preview.js'
 import { NO_FENCE } from '../round.js'
 import { failTransaction, givenTypes, type PinnedOutcome, record } from '../session.js'
 import { isMadeUp } from '../small-ids.js'
-import { affected, wireValues, wouldFail } from '../write.js'
+import { affected, valuesOrRefusal, wouldFail } from '../write.js'
 import { isOpen, mustSucceed, type PinnedCall, tellOnce } from './pinned-call.js'
 import { countTouched, secondaryEffects } from './touched.js'
 import { abandonTransaction } from './transaction.js'
@@ -43,15 +43,8 @@ export async function executePinned(
   if (statement.tag === 'PREPARE TRANSACTION' && isOpen(call)) await abandonTransaction(call)
   const reason = await whyNotExecuted(call, statement)
   if (reason !== undefined) return { executed: false, reason }
-  let values: readonly unknown[]
-  try {
-    values = wireValues(session)
-  } catch (error) {
-    // The driver would have refused the call with this very error.
-    const refusal = error instanceof Error ? error : new Error(messageOf(error))
-    record(session, decision, wouldFail(refusal))
-    return { executed: true, error: refusal }
-  }
+  const values = valuesOrRefusal(session, decision)
+  if (values instanceof Error) return { executed: true, error: values }
   const notes: string[] = []
   const expected = await expectedChange(call, statement, values, notes)
 
