@@ -4,18 +4,10 @@ import type { z } from 'zod'
 import { DryTraceError } from '../errors.js'
 import { builtinIds } from './packs/index.js'
 import { compilePolicy, type Policy } from './policy.js'
+import type { PolicySource } from './policy-source.js'
 import { prepareAnswers } from './rule-answers.js'
 import { policySchema } from './schema.js'
 import { lineOf, type Path } from './yaml-lines.js'
-
-/** A policy as it was written, and where in its file things stand. */
-export interface PolicySource {
-  readonly file: string
-  readonly text: string
-  readonly value: unknown
-  /** Line of the place, or of the nearest there is. */
-  line(at: Path): number
-}
 
 /** The policy in a YAML or JSON text (JSON is read as YAML, which gives it line numbers too). */
 export function parsePolicy(text: string, file: string): Policy {

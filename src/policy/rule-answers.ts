@@ -5,7 +5,7 @@ import path from 'node:path'
 import { messageOf } from '../errors.js'
 import { ownFile } from '../package/own-file.js'
 import type { Respond, RespondFunction } from './http/respond.js'
-import type { PolicySource } from './parse.js'
+import type { PolicySource } from './policy-source.js'
 import type { PolicyRule } from './schema.js'
 
 /** Bytes of a file that is served or read: it is kept in memory, so that no answer waits for the disk. */

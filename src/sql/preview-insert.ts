@@ -1,7 +1,6 @@
 import type { InsertStmt, Node, SelectStmt } from '@pgsql/types'
 import type { Column } from './catalog.js'
 import { deparse, parseExpression } from './grammar.js'
-import type { RewriteResult } from './preview.js'
 import { assignPart, defaultOf, writtenColumn } from './preview-assign.js'
 import { conflictingInsert } from './preview-conflict.js'
 import {
@@ -12,13 +11,14 @@ import {
   type PreviewOptions,
   PreviewUnsupported,
   readFrom,
-  resolveTarget,
   rowAsText,
   type Target,
   withGenerated,
   withPrefix,
 } from './preview-parts.js'
 import { bindReturning, tableoidOf } from './preview-returning.js'
+import { resolveTarget } from './preview-target.js'
+import type { RewriteResult } from './rewrite-result.js'
 import { contains, quoteName } from './tree.js'
 import { violationColumn } from './violation-column.js'
 

@@ -1,7 +1,6 @@
 import type { MergeStmt, MergeWhenClause, Node } from '@pgsql/types'
 import type { Column } from './catalog.js'
 import { deparse } from './grammar.js'
-import type { RewriteResult } from './preview.js'
 import { assignments, defaultOf, writtenColumn } from './preview-assign.js'
 import {
   castTo,
@@ -10,14 +9,15 @@ import {
   type PreviewOptions,
   PreviewUnsupported,
   readFrom,
-  resolveTarget,
   rowId,
   type Target,
   textArray,
   withPrefix,
 } from './preview-parts.js'
 import { bindReturning, tableoidOf } from './preview-returning.js'
+import { resolveTarget } from './preview-target.js'
 import { type OldRow, oldRow } from './preview-update.js'
+import type { RewriteResult } from './rewrite-result.js'
 import { nameParts, quoteName, replace } from './tree.js'
 import { violationColumn } from './violation-column.js'
 

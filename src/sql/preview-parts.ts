@@ -1,7 +1,6 @@
 import type { Node, RangeVar, WithClause } from '@pgsql/types'
 import type { Column, Table } from './catalog.js'
 import { deparse, parseExpression } from './grammar.js'
-import { viewTarget, type WrittenView } from './preview-view.js'
 import { nameParts, quoteName, replace, walk } from './tree.js'
 
 /** The statement cannot be worked out as a SELECT; the message says which part of it. */
@@ -31,6 +30,20 @@ export interface PreviewOptions {
    * `ctid`; undefined for the table itself. This is where an overlay goes in.
    */
   source?(table: Table, alias: string): string | undefined
+}
+
+/** A written view over the one table its rows come from. */
+export interface WrittenView {
+  /** The table's column behind each of the view's, where it is a plain one. */
+  readonly columnOf: ReadonlyMap<string, string>
+  /** Defaults of the view's own, by the table's column. */
+  readonly defaults: ReadonlyMap<string, string>
+  /** A FROM item with the view's columns, and `to__`, `ctid__`, `b0__`, `b1__`, … for the table's row. */
+  oldRows(options: PreviewOptions, alias: string): string
+  /** A query for the view's columns of a row of the table, given as a FROM item's name. */
+  shown(row: string): string
+  /** What WITH CHECK OPTION demands of a row of the table, as texts that are NULL when it holds. */
+  checks(row: string): readonly string[]
 }
 
 export interface Target {
@@ -67,25 +80,6 @@ export function refuseRules(table: Table, command: Command): void {
   if (events.some((event) => RULE_EVENTS[command].includes(event))) {
     throw new PreviewUnsupported(`${table.name} has rules`)
   }
-}
-
-/** Looks up the written table. @throws PreviewUnsupported when it is neither a plain table nor a view over one. */
-export async function resolveTarget(
-  relation: RangeVar | undefined,
-  command: Command,
-  options: PreviewOptions,
-): Promise<Target> {
-  if (relation?.relname === undefined) throw new PreviewUnsupported('the statement names no table')
-  const schema = relation.schemaname ? `${quoteName(relation.schemaname)}.` : ''
-  const table = await options.lookup(schema + quoteName(relation.relname))
-  if (table.kind === 'v') return await viewTarget(table, relation, command, options)
-  if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
-  refuseRules(table, command)
-  const columns = table.columns ?? []
-  const alias = relation.alias?.aliasname ?? relation.relname
-  const visible = columns.map(({ name }) => name)
-  const rowType = `${quoteName(table.schema)}.${quoteName(table.name)}`
-  return { relation, table, columns, visible, rowType, alias, quotedAlias: quoteName(alias) }
 }
 
 /** Rewrites `schema.table.column` to `table.column`: in the rewrite the table is a subquery, which has no schema. */

@@ -1,7 +1,6 @@
 import type { DeleteStmt, Node, UpdateStmt } from '@pgsql/types'
 import type { Column } from './catalog.js'
 import { deparse } from './grammar.js'
-import type { RewriteResult } from './preview.js'
 import { assignments } from './preview-assign.js'
 import {
   dropSchema,
@@ -9,7 +8,6 @@ import {
   type PreviewOptions,
   PreviewUnsupported,
   readFrom,
-  resolveTarget,
   rowId,
   type Target,
   textArray,
@@ -17,6 +15,8 @@ import {
   withPrefix,
 } from './preview-parts.js'
 import { bindReturning, returnsOld, tableoidOf } from './preview-returning.js'
+import { resolveTarget } from './preview-target.js'
+import type { RewriteResult } from './rewrite-result.js'
 import { policyTest } from './row-security.js'
 import { contains, quoteName } from './tree.js'
 import { referencedColumn, violationColumn } from './violation-column.js'

@@ -11,20 +11,6 @@ import {
 } from './preview-parts.js'
 import { nameParts, quoteName, quoteText } from './tree.js'
 
-/** A written view over the one table its rows come from. */
-export interface WrittenView {
-  /** The table's column behind each of the view's, where it is a plain one. */
-  readonly columnOf: ReadonlyMap<string, string>
-  /** Defaults of the view's own, by the table's column. */
-  readonly defaults: ReadonlyMap<string, string>
-  /** A FROM item with the view's columns, and `to__`, `ctid__`, `b0__`, `b1__`, … for the table's row. */
-  oldRows(options: PreviewOptions, alias: string): string
-  /** A query for the view's columns of a row of the table, given as a FROM item's name. */
-  shown(row: string): string
-  /** What WITH CHECK OPTION demands of a row of the table, as texts that are NULL when it holds. */
-  checks(row: string): readonly string[]
-}
-
 interface Layer {
   readonly name: string
   readonly select: SelectStmt

@@ -5,27 +5,16 @@ import { deparse, parseOne } from './grammar.js'
 import { neutralise } from './neutralise.js'
 import { previewInsert } from './preview-insert.js'
 import { previewMerge } from './preview-merge.js'
-import { type PreviewOptions, PreviewUnsupported, type Target } from './preview-parts.js'
+import { type PreviewOptions, PreviewUnsupported } from './preview-parts.js'
 import { returningNames } from './preview-returning.js'
 import { previewDelete, previewUpdate } from './preview-update.js'
+import type { RewriteResult } from './rewrite-result.js'
 import { contains, copyOf, quoteName, tagOf } from './tree.js'
 
 export { type PreviewOptions, PreviewUnsupported } from './preview-parts.js'
 
 /** Number of columns before the RETURNING columns: operation, old row, new row, violations, id of the old row. */
 export const LEADING_COLUMNS = 5
-
-export interface RewriteResult {
-  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE' | 'MERGE'
-  readonly table: Table
-  readonly target: Target
-  /** Number of RETURNING columns, null without RETURNING. */
-  readonly returning: number | null
-  /** `INSERT … ON CONFLICT DO UPDATE`. */
-  readonly upsert?: boolean
-  readonly syntheticIds: readonly string[]
-  readonly sql: string
-}
 
 /** The rows one data-modifying part of a statement would change. */
 export interface PreviewPart {

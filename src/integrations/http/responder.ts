@@ -11,11 +11,9 @@ import { answerRead, plannedRead } from './resources/overlaid-read.js'
 import { type ChangePreview, type Previewed, previewChange } from './resources/resource-preview.js'
 import { rememberWrite } from './resources/run-resources.js'
 import { isResponding } from './rule-answer.js'
+import type { SendHeld } from './send-held.js'
 import { recipientsOf, type Simulation, simulateHttp } from './simulate.js'
 import type { Exchange, Responder, SimulatedResponse } from './wire-peer.js'
-
-/** Sends a held request after all, and streams its answer. The effect is already on record. */
-export type SendHeld = (decision: Decision, exchange: Exchange, signal: AbortSignal) => Promise<SimulatedResponse>
 
 export interface BlockedRequest {
   readonly respond: Responder

@@ -2,7 +2,7 @@ import { isList, isObject, type JsonObject, tryParseJson } from './json-value.js
 import type { PlannedChange } from './planned-change.js'
 import { itemIn, lastSegment, namesItem, type ResourceKey, resourceKey } from './resource-key.js'
 import type { Planned } from './resource-overlay.js'
-import type { SimulatedWrite } from './run-resources.js'
+import type { SimulatedWrite } from './simulated-write.js'
 
 export interface Created {
   readonly key: ResourceKey

@@ -2,12 +2,11 @@ import { createHash } from 'node:crypto'
 import type { Guard, Recorded } from '../../../guard/guard.js'
 import type { Run } from '../../../run/run.js'
 import { shared } from '../../../run/store.js'
-import type { HttpCall } from '../http-effect.js'
-import type { Exchange, SimulatedResponse } from '../wire-peer.js'
 import { createdBy } from './created.js'
 import { methodOf, plannedChange } from './planned-change.js'
 import { resourceKey } from './resource-key.js'
 import { type OverlaidWrite, ResourceOverlay } from './resource-overlay.js'
+import type { SimulatedWrite } from './simulated-write.js'
 
 const overlays = new WeakMap<Run, ResourceOverlay>()
 
@@ -34,16 +33,6 @@ shared.endListeners.add((run) => {
   }
   shared.root(() => setTimeout(drop, GRACE + 1).unref())
 })
-
-/** A blocked request that was answered as if it had been done, and the answer its caller got. */
-export interface SimulatedWrite {
-  readonly call: HttpCall
-  readonly exchange: Exchange
-  readonly answer: SimulatedResponse
-  /** Ids made up for the answer. */
-  readonly ids: readonly string[]
-  readonly summary: string
-}
 
 /** Remembers a simulated write for what the run reads next. An answer that says it failed changes nothing. */
 export function rememberWrite(guard: Guard, run: Run, simulated: SimulatedWrite, { spanId }: Recorded): void {
