@@ -96,7 +96,7 @@ name means, a preview, a read over the run's own rows. In the same round trip as
 Whatever is not as remembered is dropped and worked out anew. A definition that live code of the same process changes
 drops everything at once. What no check sees is a default, a CHECK, an index, a trigger or a view that another process
 changed less than five seconds ago: a preview may then be wrong in that detail. It is a preview all the same; nothing of this
-decides what may run. The scan for dangerous functions is kept for five minutes per database.
+decides what may run. The scan for dangerous functions is kept for a minute per database.
 
 The first check is left out while nothing else has run on the connection. Behind a pooler that hands each transaction to
 some session nothing is remembered outside of transactions.

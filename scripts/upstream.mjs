@@ -81,7 +81,8 @@ async function main(name) {
   }
   writeFileSync(path.join(directory, 'summary.json'), JSON.stringify(summary, null, 2))
   print(summary)
-  if (options.only === undefined && options.mode.length === 3) writeReport(summary)
+  const whole = ['without', 'with', ...(suite.dry ? ['dry'] : [])].every((mode) => options.mode.includes(mode))
+  if (options.only === undefined && whole) writeReport(summary)
   const held = different.length === 0 && (dry === undefined || (dry.changed.length === 0 && summary.dry.hang === 0))
   return held ? 0 : 1
 }
