@@ -197,6 +197,17 @@ describe('preview: rollback', () => {
     expect((await world()).late).toBe(0)
   })
 
+  it('takes several statements in one text back together', async () => {
+    await dryRun(async () => {
+      const script = "INSERT INTO parent (v) VALUES ('first'); INSERT INTO parent (v) VALUES ('A')"
+      expect(await code(client.query(script))).toBe('23505')
+      expect((await client.query('SELECT count(*)::int AS n FROM parent')).rows).toEqual([{ n: 2 }])
+      await client.query("INSERT INTO parent (v) VALUES ('first'); INSERT INTO parent (v) VALUES ('second')")
+      expect((await client.query('SELECT count(*)::int AS n FROM parent')).rows).toEqual([{ n: 4 }])
+    })
+    expect((await world()).parents).toHaveLength(2)
+  })
+
   it('holds one run apart from another, and from live traffic', async () => {
     await dryRun(async () => {
       await client.query("INSERT INTO parent (v) VALUES ('one')")
@@ -343,6 +354,27 @@ describe('preview: rollback', () => {
     await pool.end()
     expect((await live('SELECT n FROM counter')).rows).toEqual([{ n: 20 }])
     expect(takeProblems()).toEqual([])
+  })
+
+  it('loses no live write of a pool it shares, and keeps none of its own', async () => {
+    await observer.query('CREATE TABLE log (who text)')
+    const pool = new pg.Pool({ connectionString: server.url, max: 3 })
+    const insert = (who: string) => pool.query('INSERT INTO log VALUES ($1)', [who])
+    const lives = Array.from({ length: 200 }, (_, index) => guard.within(undefined, () => insert(`live ${index}`)))
+    const runs = Array.from({ length: 4 }, (_, index) =>
+      dryRun(async () => {
+        await Promise.all(Array.from({ length: 25 }, () => insert(`dry ${index}`)))
+        expect((await pool.query('SELECT 1 FROM log WHERE who = $1', [`dry ${index}`])).rowCount).toBe(25)
+        expect((await pool.query("SELECT 1 FROM log WHERE who LIKE 'dry%'")).rowCount).toBe(25)
+      }),
+    )
+    await Promise.all([...lives, ...runs])
+    await pool.end()
+    const { rows } = await live(
+      "SELECT count(*)::int AS n, count(*) FILTER (WHERE who LIKE 'dry%')::int AS dry FROM log",
+    )
+    expect(rows).toEqual([{ n: 200, dry: 0 }])
+    expect(takeEffects().filter(({ effect }) => effect === 'write')).toHaveLength(100)
   })
 
   it('reads the changes of the run through a cursor, while the run goes on', async () => {

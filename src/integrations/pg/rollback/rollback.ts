@@ -6,7 +6,7 @@ import { executeAll, failure, finish } from '../script.js'
 import { insideLiveTransaction, type Pinned, type Planned, type Session } from '../session.js'
 import { Submittable } from '../submittable.js'
 import { executePinned } from './execute.js'
-import { isOpen, type PinnedCall, tellOnce } from './pinned-call.js'
+import { isOpen, mustSucceed, type PinnedCall, tellOnce } from './pinned-call.js'
 import { closePinned, type PinnedConnection, pinLost, pinnedConnection, SETTINGS_QUERY } from './pinned-connection.js'
 import { PinnedReader } from './pinned-reader.js'
 import { abandonTransaction, controlPinned } from './transaction.js'
@@ -49,7 +49,7 @@ export async function runPinned(session: Session, plan: () => readonly Planned[]
         if (joined) tellOnce(session, JOINED)
         if (!(await pinned.adopt(settings, call.session.conversation))) tellOnce(session, SETTINGS_DIFFER)
         const wasOpen = isOpen(call)
-        const failed = await executeAll(call.session, plan())
+        const failed = await executeScript(call, plan())
         if (!wasOpen && isOpen(call)) watchOwner(call)
         return failed
       } finally {
@@ -78,6 +78,19 @@ const JOINED =
   'two connections of the run are at work at once: one waited for the transaction of the other, then went on inside it'
 const SETTINGS_DIFFER =
   'the connections of the run have different session settings (search_path, role, …); in rollback mode the first one counts'
+
+const SCRIPT = 'drytrace_script'
+
+/** Several statements in one text are one transaction, unless they say otherwise or are in one. */
+async function executeScript(call: PinnedCall, plan: readonly Planned[]): Promise<Error | undefined> {
+  const atomic = plan.length > 1 && !isOpen(call) && plan.every(({ statement }) => statement.kind !== 'tx')
+  if (!atomic) return await executeAll(call.session, plan)
+  await mustSucceed(call, `SAVEPOINT ${SCRIPT}`)
+  const failed = await executeAll(call.session, plan)
+  if (failed !== undefined) await mustSucceed(call, `ROLLBACK TO SAVEPOINT ${SCRIPT}`)
+  await mustSucceed(call, `RELEASE SAVEPOINT ${SCRIPT}`)
+  return failed
+}
 
 function callOn(session: Session, pinned: PinnedConnection): PinnedCall {
   const home = session.conversation
