@@ -84,11 +84,15 @@ export function createRedactor(names: readonly string[] = []): Redactor {
     value: whole,
     text,
     changes: (changes) =>
-      changes.map((change) => ({
-        ...change,
-        ...('before' in change ? { before: whole(change.before, change.field) } : {}),
-        ...('after' in change ? { after: whole(change.after, change.field) } : {}),
-      })),
+      changes.map((change) => {
+        // Below a secret everything is.
+        const name = change.field.split('.').find(secret) ?? change.field
+        return {
+          ...change,
+          ...('before' in change ? { before: whole(change.before, name) } : {}),
+          ...('after' in change ? { after: whole(change.after, name) } : {}),
+        }
+      }),
   }
 }
 

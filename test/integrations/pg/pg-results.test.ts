@@ -265,6 +265,26 @@ describe('a function that writes, in FROM', () => {
 })
 
 describe('what the journal says', () => {
+  it('has json by its keys, and nothing below a secret', async () => {
+    const set = (meta: unknown) => live.query('UPDATE customers SET meta = $1 WHERE id = 2', [meta])
+    await set({ plan: { seats: 3, tier: 'a' }, tags: ['x'], password: { old: 'p' }, gone: true })
+    await dry(() =>
+      client.query(
+        `UPDATE customers SET meta = meta - 'gone' || '{"plan": {"seats": 4, "tier": "a"}, "tags": ["x", "y"], "password": {"old": "q"}, "fresh": 1}'
+         WHERE id = 2`,
+      ),
+    )
+    const changes = takeEffects()[0]?.preview?.diff.map(({ target: _, key: __, ...change }) => change)
+    expect(changes?.sort((a, b) => (a.field < b.field ? -1 : 1))).toEqual([
+      { field: 'meta.fresh', after: 1 },
+      { field: 'meta.gone', before: true },
+      { field: 'meta.password.old', before: '[redacted]', after: '[redacted]' },
+      { field: 'meta.plan.seats', before: 3, after: 4 },
+      { field: 'meta.tags', before: ['x'], after: ['x', 'y'] },
+    ])
+    await set(null)
+  })
+
   it('has the changed fields before and after', async () => {
     await dry(() => client.query('UPDATE customers SET credits = 11, meta = \'{"k":2}\', vip = true WHERE id = 1'))
     const [effect] = takeEffects()
@@ -280,7 +300,7 @@ describe('what the journal says', () => {
         rows: 1,
         diff: [
           { target: 'public.customers', key: 'id=1', field: 'credits', before: 10, after: 11 },
-          { target: 'public.customers', key: 'id=1', field: 'meta', before: { k: [1, 2] }, after: { k: 2 } },
+          { target: 'public.customers', key: 'id=1', field: 'meta.k', before: [1, 2], after: 2 },
           { target: 'public.customers', key: 'id=1', field: 'vip', before: false, after: true },
         ],
       },
