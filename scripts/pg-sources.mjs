@@ -28,10 +28,8 @@ export async function regressSources(major) {
     await mkdir(join(apt, directory), { recursive: true })
   }
   const list = join(apt, 'sources.list')
-  await writeFile(
-    list,
-    `deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian ${suite} main\n`,
-  )
+  const keys = '/usr/share/keyrings/debian-archive-keyring.gpg'
+  await writeFile(list, `deb-src [signed-by=${keys}] ${await debianArchive()} ${suite} main\n`)
   const options = [
     `Dir::Etc::sourcelist=${list}`,
     'Dir::Etc::sourceparts=-',
@@ -50,6 +48,15 @@ export async function regressSources(major) {
   await mkdir(target, { recursive: true })
   await run('tar', ['-xf', join(CACHE, archive), '-C', target, '--strip-components=1', '--wildcards', ...WANTED])
   return regress
+}
+
+/** Where this machine's apt has Debian's main archive. */
+async function debianArchive() {
+  const format = '$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN) $(LABEL)'
+  const { stdout } = await run('apt-get', ['indextargets', '--format', format, 'Created-By: Packages'])
+  const main = stdout.split('\n').find((line) => / main Debian Debian$/.test(line))
+  if (main === undefined) throw new Error("apt has no package lists of Debian's: run apt-get update")
+  return main.split(' ')[0]
 }
 
 /** The SQL files in the order of the schedule, then those of PL/pgSQL. */
