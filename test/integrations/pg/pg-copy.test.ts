@@ -1,9 +1,9 @@
 import { createRequire } from 'node:module'
 import { Readable, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import type { Client, DatabaseError } from 'pg'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import type { DatabaseError } from 'pg'
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { client, live, postgresWorld } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 import { type DatabaseState, expectUnchanged, stateOf } from './pg-world.js'
 
@@ -13,7 +13,7 @@ const copy = createRequire(import.meta.url)('pg-copy-streams') as {
   from(text: string): Writable & Counted
 }
 
-const { pg, dry, guard, takeEffects, takeProblems } = guardPg({
+const { dry, guard, takeEffects, takeProblems } = guardPg({
   rules: [
     {
       name: 'views',
@@ -26,19 +26,10 @@ const { pg, dry, guard, takeEffects, takeProblems } = guardPg({
   ],
 } as never)
 
-let server: TestPostgres
-let client: Client
-let live: Client
 let before: DatabaseState
 const TABLES = ['item', 'audit', 'page_views']
 
-beforeAll(async () => {
-  server = await startPostgres()
-  live = new pg.Client(server.url)
-  client = new pg.Client(server.url)
-  await live.connect()
-  await client.connect()
-  await live.query(`
+postgresWorld(`
     CREATE EXTENSION pg_walinspect;
     CREATE TABLE item (id int PRIMARY KEY, name text NOT NULL, code varchar(5), made serial, at date DEFAULT '2020-01-01');
     INSERT INTO item (id, name) SELECT n, 'item ' || n FROM generate_series(1, 25) n;
@@ -50,13 +41,9 @@ beforeAll(async () => {
     CREATE VIEW joined AS SELECT i.name FROM item i JOIN audit a ON true;
     CREATE FUNCTION write_it(x text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit VALUES (x); RETURN x; END $$;
   `)
-  await live.query('VACUUM big')
-})
 
-afterAll(async () => {
-  await client?.end()
-  await live?.end()
-  await server?.stop()
+beforeAll(async () => {
+  await live.query('VACUUM big')
 })
 
 beforeEach(async () => {

@@ -1,8 +1,7 @@
-import type { Client } from 'pg'
 import Cursor from 'pg-cursor'
 import QueryStream from 'pg-query-stream'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { client, live, postgresWorld, server } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 import { type DatabaseState, expectUnchanged, stateOf } from './pg-world.js'
 
@@ -19,19 +18,10 @@ const { pg, dry, guard, takeEffects, takeProblems } = guardPg({
   ],
 } as never)
 
-let server: TestPostgres
-let client: Client
-let live: Client
 let before: DatabaseState
 const TABLES = ['item', 'audit', 'page_views']
 
-beforeAll(async () => {
-  server = await startPostgres()
-  live = new pg.Client(server.url)
-  client = new pg.Client(server.url)
-  await live.connect()
-  await client.connect()
-  await live.query(`
+postgresWorld(`
     CREATE EXTENSION pg_walinspect;
     CREATE TABLE item (id int PRIMARY KEY, name text NOT NULL);
     INSERT INTO item SELECT n, 'item ' || n FROM generate_series(1, 25) n;
@@ -40,13 +30,6 @@ beforeAll(async () => {
     CREATE FUNCTION write_it(x text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit VALUES (x); RETURN x; END $$;
     CREATE FUNCTION write_late(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN IF n > 7 THEN INSERT INTO audit VALUES ('late'); END IF; RETURN n; END $$;
   `)
-})
-
-afterAll(async () => {
-  await client?.end()
-  await live?.end()
-  await server?.stop()
-})
 
 beforeEach(async () => {
   takeEffects()

@@ -2,8 +2,8 @@ import { createRequire } from 'node:module'
 import type { Readable, Writable } from 'node:stream'
 import type { Client, DatabaseError, Notification, QueryResult } from 'pg'
 import Cursor from 'pg-cursor'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { client, live, postgresWorld, server } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 import { type DatabaseState, expectUnchanged, stateOf } from './pg-world.js'
 
@@ -13,29 +13,13 @@ const copy = createRequire(import.meta.url)('pg-copy-streams') as {
 }
 const { pg, dry, guard, takeEffects, failJournal } = guardPg()
 
-let server: TestPostgres
-let client: Client
-let live: Client
 let before: DatabaseState
 
-beforeAll(async () => {
-  server = await startPostgres()
-  live = new pg.Client(server.url)
-  client = new pg.Client(server.url)
-  await live.connect()
-  await client.connect()
-  await live.query(`
+postgresWorld(`
     CREATE EXTENSION pg_walinspect;
     CREATE TABLE item (id int PRIMARY KEY, name text);
     INSERT INTO item SELECT n, 'item ' || n FROM generate_series(1, 10) n;
   `)
-})
-
-afterAll(async () => {
-  await client?.end()
-  await live?.end()
-  await server?.stop()
-})
 
 beforeEach(async () => {
   takeEffects()
