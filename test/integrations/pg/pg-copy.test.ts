@@ -4,8 +4,8 @@ import { pipeline } from 'node:stream/promises'
 import type { DatabaseError } from 'pg'
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { client, live, postgresWorld } from '../../support/postgres-world.js'
-import { guardPg } from './dry-pg.js'
-import { type DatabaseState, expectUnchanged, stateOf } from './pg-world.js'
+import { ALLOW_PAGE_VIEWS, guardPg } from './dry-pg.js'
+import { leavesUnchanged } from './pg-world.js'
 
 type Counted = { rowCount: number }
 const copy = createRequire(import.meta.url)('pg-copy-streams') as {
@@ -14,20 +14,8 @@ const copy = createRequire(import.meta.url)('pg-copy-streams') as {
 }
 
 const { dry, guard, takeEffects, takeProblems } = guardPg({
-  rules: [
-    {
-      name: 'views',
-      match: { system: 'postgresql', relation: 'page_views' },
-      verdict: 'allow',
-      owner: 'growth',
-      reason: 'counter',
-      expires: '2099-01-01',
-    },
-  ],
-} as never)
-
-let before: DatabaseState
-const TABLES = ['item', 'audit', 'page_views']
+  rules: [ALLOW_PAGE_VIEWS],
+})
 
 postgresWorld(`
     CREATE EXTENSION pg_walinspect;
@@ -46,14 +34,14 @@ beforeAll(async () => {
   await live.query('VACUUM big')
 })
 
-beforeEach(async () => {
+const unchanged = leavesUnchanged(['item', 'audit', 'page_views'])
+
+beforeEach(() => {
   takeEffects()
   takeProblems()
-  before = await stateOf(live, TABLES)
 })
 
 afterEach(async () => {
-  await expectUnchanged(live, TABLES, before)
   expect((await client.query('SHOW transaction_read_only')).rows).toEqual([{ transaction_read_only: 'off' }])
 })
 
@@ -85,7 +73,7 @@ async function liveFailure(text: string, data: string | Buffer | Iterable<string
   } finally {
     await client.query('ROLLBACK')
     await live.query('VACUUM item')
-    before = await stateOf(live, TABLES)
+    await unchanged.renew()
   }
 }
 
@@ -217,7 +205,7 @@ describe('COPY FROM STDIN', () => {
     const rows = typeof count === 'string' ? [] : (await client.query(select)).rows
     await client.query('ROLLBACK')
     await live.query('VACUUM item')
-    before = await stateOf(live, TABLES)
+    await unchanged.renew()
     await dry(async () => {
       expect(await copyIn(text, data).catch((error: Error) => error.message)).toEqual(count)
       expect((await client.query(select)).rows).toEqual(rows)
@@ -348,7 +336,7 @@ describe('COPY FROM STDIN', () => {
     ])
     expect(await failure(dry(() => copyIn('COPY page_views FROM STDIN', 'x\ty\n')))).toMatchObject({ code: '22P02' })
     expect((await client.query('SELECT 1 AS n')).rows).toEqual([{ n: 1 }])
-    before = await stateOf(live, TABLES)
+    await unchanged.renew()
   })
 
   it('runs its callbacks in the context of its run', async () => {

@@ -2,24 +2,12 @@ import Cursor from 'pg-cursor'
 import QueryStream from 'pg-query-stream'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { client, live, postgresWorld, server } from '../../support/postgres-world.js'
-import { guardPg } from './dry-pg.js'
-import { type DatabaseState, expectUnchanged, stateOf } from './pg-world.js'
+import { ALLOW_PAGE_VIEWS, guardPg } from './dry-pg.js'
+import { leavesUnchanged } from './pg-world.js'
 
 const { pg, dry, guard, takeEffects, takeProblems } = guardPg({
-  rules: [
-    {
-      name: 'views',
-      match: { system: 'postgresql', relation: 'page_views' },
-      verdict: 'allow',
-      owner: 'growth',
-      reason: 'counter',
-      expires: '2099-01-01',
-    },
-  ],
-} as never)
-
-let before: DatabaseState
-const TABLES = ['item', 'audit', 'page_views']
+  rules: [ALLOW_PAGE_VIEWS],
+})
 
 postgresWorld(`
     CREATE EXTENSION pg_walinspect;
@@ -31,14 +19,14 @@ postgresWorld(`
     CREATE FUNCTION write_late(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN IF n > 7 THEN INSERT INTO audit VALUES ('late'); END IF; RETURN n; END $$;
   `)
 
-beforeEach(async () => {
+const unchanged = leavesUnchanged(['item', 'audit', 'page_views'])
+
+beforeEach(() => {
   takeEffects()
   takeProblems()
-  before = await stateOf(live, TABLES)
 })
 
 afterEach(async () => {
-  await expectUnchanged(live, TABLES, before)
   // The connection goes back as it came, and live statements on it may write.
   expect((await client.query('SHOW transaction_read_only')).rows).toEqual([{ transaction_read_only: 'off' }])
   expect((await client.query('SELECT count(*)::int AS n FROM pg_cursors')).rows).toEqual([{ n: 0 }])
@@ -148,7 +136,7 @@ describe('pg-cursor', () => {
     await client.query('ROLLBACK')
     // Rolled back live, it has left a dead row and a transaction id.
     await live.query('VACUUM item')
-    before = await stateOf(live, TABLES)
+    await unchanged.renew()
   })
 
   it("reads the run's own rows", async () => {
@@ -233,7 +221,7 @@ describe('a write through pg-cursor', () => {
       await cursor.close()
     })
     expect((await live.query('SELECT n FROM page_views')).rows).toEqual([{ n: 1 }])
-    before = await stateOf(live, TABLES)
+    await unchanged.renew()
   })
 })
 

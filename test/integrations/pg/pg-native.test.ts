@@ -7,7 +7,7 @@ import { pgPoolIntegration } from '../../../src/integrations/pg/pg.js'
 import { DIST, runNode, scratchDirectory } from '../../support/child.js'
 import { readEffects } from '../../support/journal.js'
 import { mustHavePgClients, PG_CLIENTS, pgNativeInstalled } from '../../support/pg-clients.js'
-import { live, observedPostgres, server } from '../../support/postgres-world.js'
+import { startPostgres, type TestPostgres } from '../../support/postgres.js'
 import { guardPg } from './dry-pg.js'
 import { type DatabaseState, expectUnchanged, stateOf } from './pg-world.js'
 
@@ -17,18 +17,12 @@ it.runIf(mustHavePgClients)('pg-native is installed and compiled: npm ci --prefi
 
 describe.skipIf(!pgNativeInstalled)('pg-native (apt-get install libpq-dev, npm ci --prefix test/pg-clients)', () => {
   const { pg, dry, guard, takeEffects, takeProblems } = guardPg()
+  let server: TestPostgres
+  let live: Client
   let native: Client
   let pool: Pool
   let before: DatabaseState
   const TABLES = ['item', 'audit']
-
-  observedPostgres(`
-      CREATE EXTENSION pg_walinspect;
-      CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL, code varchar(5) UNIQUE, data bytea, tags jsonb);
-      INSERT INTO item (name, code) SELECT 'item ' || n, 'c' || n FROM generate_series(1, 10) n;
-      CREATE TABLE audit (what text);
-      CREATE FUNCTION write_it(x text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit VALUES (x); RETURN x; END $$;
-    `)
 
   beforeAll(async () => {
     const require = createRequire(path.join(PG_CLIENTS, 'package.json'))
@@ -37,6 +31,16 @@ describe.skipIf(!pgNativeInstalled)('pg-native (apt-get install libpq-dev, npm c
     const poolFile = require.resolve('pg-pool')
     pgPoolIntegration.targets[0]?.patch(require(poolFile), guard, { file: poolFile, version: null })
     const { native: bound } = require('pg') as typeof pg & { native: typeof pg }
+    server = await startPostgres()
+    live = new pg.Client(server.url)
+    await live.connect()
+    await live.query(`
+      CREATE EXTENSION pg_walinspect;
+      CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL, code varchar(5) UNIQUE, data bytea, tags jsonb);
+      INSERT INTO item (name, code) SELECT 'item ' || n, 'c' || n FROM generate_series(1, 10) n;
+      CREATE TABLE audit (what text);
+      CREATE FUNCTION write_it(x text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit VALUES (x); RETURN x; END $$;
+    `)
     native = new bound.Client(server.url)
     await native.connect()
     pool = new bound.Pool({ connectionString: server.url, max: 1 })
@@ -45,6 +49,8 @@ describe.skipIf(!pgNativeInstalled)('pg-native (apt-get install libpq-dev, npm c
   afterAll(async () => {
     await pool?.end()
     await native?.end()
+    await live?.end()
+    await server?.stop()
   })
 
   beforeEach(async () => {

@@ -1,18 +1,11 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import { code } from '../../support/error-code.js'
 import { client, live, postgresWorld, server } from '../../support/postgres-world.js'
-import { guardPg } from './dry-pg.js'
+import { ALLOW_PAGE_VIEWS, guardPg } from './dry-pg.js'
 
 const { pg, dry, takeEffects } = guardPg({
   rules: [
-    {
-      name: 'views',
-      match: { system: 'postgresql', relation: 'page_views' },
-      verdict: 'allow',
-      owner: 'growth',
-      reason: 'counter',
-      expires: '2099-01-01',
-    },
+    ALLOW_PAGE_VIEWS,
     {
       name: 'loud',
       match: { system: 'postgresql', relation: 'secrets' },

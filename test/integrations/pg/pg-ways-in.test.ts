@@ -5,7 +5,7 @@ import Cursor from 'pg-cursor'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { client, live, postgresWorld, server } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
-import { type DatabaseState, expectUnchanged, stateOf } from './pg-world.js'
+import { leavesUnchanged } from './pg-world.js'
 
 const copy = createRequire(import.meta.url)('pg-copy-streams') as {
   to(text: string): Readable
@@ -13,22 +13,20 @@ const copy = createRequire(import.meta.url)('pg-copy-streams') as {
 }
 const { pg, dry, guard, takeEffects, failJournal } = guardPg()
 
-let before: DatabaseState
-
 postgresWorld(`
     CREATE EXTENSION pg_walinspect;
     CREATE TABLE item (id int PRIMARY KEY, name text);
     INSERT INTO item SELECT n, 'item ' || n FROM generate_series(1, 10) n;
   `)
 
-beforeEach(async () => {
+const unchanged = leavesUnchanged(['item'])
+
+beforeEach(() => {
   takeEffects()
-  before = await stateOf(live, ['item'])
 })
 
-afterEach(async () => {
+afterEach(() => {
   failJournal(undefined)
-  await expectUnchanged(live, ['item'], before)
 })
 
 describe('LISTEN and NOTIFY', () => {
@@ -37,14 +35,14 @@ describe('LISTEN and NOTIFY', () => {
     const notice = ({ payload }: Notification) => seen.push({ payload, run: guard.run() })
     listener.on('notification', notice)
     await cause()
-    await expectUnchanged(live, ['item'], before)
+    await unchanged.expect()
     // Notifications come in the order of their commits.
     await guard.root(() => live.query("NOTIFY jobs, 'last'"))
     for (let tries = 0; tries < 100 && seen.at(-1)?.payload !== 'last'; tries++) {
       await new Promise((resolve) => setTimeout(resolve, 10))
     }
     listener.off('notification', notice)
-    before = await stateOf(live, ['item'])
+    await unchanged.renew()
     return seen
   }
 
