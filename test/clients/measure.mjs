@@ -1,13 +1,13 @@
 // What becomes of one write call of each client in a dry run, measured in child processes.
-import { spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import { ROOT, runCommand } from '../support/child.ts'
+import { readEffects } from '../support/journal.ts'
 
 const HERE = path.dirname(fileURLToPath(import.meta.url))
-const ROOT = path.resolve(HERE, '../..')
 
 export const installed = existsSync(path.join(HERE, 'node_modules'))
 
@@ -34,8 +34,8 @@ export async function measureClient(name, mode = 'simulate', dist = process.env.
       JSON.stringify({ version: 1, onBlocked: mode === 'throw' ? mode : 'simulate' }),
     )
     const preloads = [path.join(HERE, 'count-egress.mjs'), path.join(out, 'register.js')]
-    const { CI: _, VITEST: __, NODE_OPTIONS: ___, ...env } = process.env
-    const { stdout, stderr } = await run(
+    const { stdout, stderr } = await runCommand(
+      process.execPath,
       [
         '--no-warnings',
         ...preloads.map((file) => `--import=${pathToFileURL(file)}`),
@@ -44,13 +44,18 @@ export async function measureClient(name, mode = 'simulate', dist = process.env.
         mode,
       ],
       {
-        ...env,
-        DRYTRACE_INDEX: String(pathToFileURL(path.join(out, 'index.js'))),
-        DRYTRACE_JOURNAL: journal,
-        DRYTRACE_POLICY: path.join(directory, 'policy.json'),
-        DRYTRACE_QUIET: '1',
-        LISTENER_PORT: String(listener.port),
-        AWS_EC2_METADATA_DISABLED: 'true',
+        cwd: HERE,
+        // The child gives a call 15 s itself.
+        timeout: 120_000,
+        env: {
+          CI: undefined,
+          DRYTRACE_INDEX: String(pathToFileURL(path.join(out, 'index.js'))),
+          DRYTRACE_JOURNAL: journal,
+          DRYTRACE_POLICY: path.join(directory, 'policy.json'),
+          DRYTRACE_QUIET: '1',
+          LISTENER_PORT: String(listener.port),
+          AWS_EC2_METADATA_DISABLED: 'true',
+        },
       },
     )
     const line = stdout.split('\n').find((text) => text.startsWith('OUTCOME '))
@@ -65,30 +70,6 @@ export async function measureClient(name, mode = 'simulate', dist = process.env.
     listener.close()
     rmSync(directory, { recursive: true, force: true })
   }
-}
-
-function run(args, env) {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, args, { env, cwd: HERE, stdio: ['ignore', 'pipe', 'pipe'] })
-    const output = { stdout: '', stderr: '' }
-    for (const name of ['stdout', 'stderr']) {
-      child[name].setEncoding('utf8').on('data', (text) => {
-        output[name] += text
-      })
-    }
-    child.on('error', reject)
-    child.on('close', () => resolve(output))
-  })
-}
-
-function readEffects(directory) {
-  if (!existsSync(directory)) return []
-  return readdirSync(directory)
-    .filter((name) => name.endsWith('.jsonl'))
-    .flatMap((name) => readFileSync(path.join(directory, name), 'utf8').split('\n'))
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line))
-    .filter(({ type }) => type === 'effect')
 }
 
 /** Two at a time. */

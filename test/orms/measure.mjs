@@ -1,15 +1,16 @@
 // Works each Postgres library through the same steps live and in the dry modes, in child processes on a real server,
 // and compares what the caller got and what the database looks like.
-import { spawn, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import pg from 'pg'
+import { DIST, REGISTER, runCommand } from '../support/child.ts'
+import { readRecords } from '../support/journal.ts'
 import { startPostgres } from '../support/postgres.ts'
 
 const HERE = path.dirname(fileURLToPath(import.meta.url))
-const ROOT = path.resolve(HERE, '../..')
 
 export const installed = existsSync(path.join(HERE, 'node_modules'))
 export const libraries = readdirSync(path.join(HERE, 'libraries'))
@@ -76,7 +77,7 @@ async function work(name, mode, url) {
     writeFileSync(policy, JSON.stringify({ version: 1, ...(mode === 'live' ? {} : { postgres: { preview: mode } }) }))
     const { stdout, stderr } = await runChild(name, mode, url, { journal, policy })
     const line = stdout.split('\n').find((text) => text.startsWith('RESULTS '))
-    const records = readJournal(journal)
+    const records = readRecords(journal)
     return {
       results: line === undefined ? undefined : JSON.parse(line.slice('RESULTS '.length)),
       effects: records.filter(({ type }) => type === 'effect'),
@@ -89,43 +90,18 @@ async function work(name, mode, url) {
 }
 
 function runChild(name, mode, url, { journal, policy } = {}) {
-  const dist = path.resolve(ROOT, process.env.DRYTRACE_DIST ?? 'dist')
-  const { CI: _, VITEST: __, NODE_OPTIONS: ___, ...env } = process.env
-  const args = [
-    '--no-warnings',
-    `--import=${pathToFileURL(path.join(dist, 'register.js'))}`,
-    path.join(HERE, 'child.mjs'),
-  ]
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [...args, name, mode, url], {
-      cwd: HERE,
-      timeout: 120_000,
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: {
-        ...env,
-        DRYTRACE_INDEX: path.join(dist, 'index.js'),
-        DRYTRACE_QUIET: '1',
-        ...(journal === undefined ? {} : { DRYTRACE_JOURNAL: journal, DRYTRACE_POLICY: policy }),
-      },
-    })
-    const output = { stdout: '', stderr: '' }
-    for (const stream of ['stdout', 'stderr']) {
-      child[stream].setEncoding('utf8').on('data', (text) => {
-        output[stream] += text
-      })
-    }
-    child.on('error', reject)
-    child.on('close', (code) => resolve({ code, ...output }))
+  const args = ['--no-warnings', `--import=${pathToFileURL(REGISTER)}`, path.join(HERE, 'child.mjs'), name, mode, url]
+  return runCommand(process.execPath, args, {
+    cwd: HERE,
+    timeout: 120_000,
+    env: {
+      // The same table in continuous integration as elsewhere.
+      CI: undefined,
+      DRYTRACE_INDEX: path.join(DIST, 'index.js'),
+      DRYTRACE_QUIET: '1',
+      ...(journal === undefined ? {} : { DRYTRACE_JOURNAL: journal, DRYTRACE_POLICY: policy }),
+    },
   })
-}
-
-function readJournal(directory) {
-  if (!existsSync(directory)) return []
-  return readdirSync(directory)
-    .filter((name) => name.endsWith('.jsonl'))
-    .flatMap((name) => readFileSync(path.join(directory, name), 'utf8').split('\n'))
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line))
 }
 
 const TABLES = `SELECT format('%I.%I', schemaname, tablename) FROM pg_tables

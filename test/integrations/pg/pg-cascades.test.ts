@@ -1,13 +1,9 @@
 import type { Client } from 'pg'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { describe, expect, it } from 'vitest'
+import { client, live, postgresWorld } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 
-const { pg, dry, guard, takeProblems } = guardPg()
-
-let server: TestPostgres
-let client: Client
-let live: Client
+const { dry, guard, takeProblems } = guardPg()
 
 const SCHEMA = `
   CREATE TABLE account (id int PRIMARY KEY, region text NOT NULL, code text NOT NULL, UNIQUE (region, code));
@@ -26,20 +22,7 @@ const SCHEMA = `
 
 const TABLES = ['account', 'invoice', 'line', 'note', 'visit', 'node']
 
-beforeAll(async () => {
-  server = await startPostgres()
-  client = new pg.Client(server.url)
-  live = new pg.Client(server.url)
-  await client.connect()
-  await live.connect()
-  await live.query(SCHEMA)
-})
-
-afterAll(async () => {
-  await client?.end()
-  await live?.end()
-  await server?.stop()
-})
+postgresWorld(SCHEMA)
 
 async function rowsOf(from: Client): Promise<Record<string, unknown[]>> {
   const state: Record<string, unknown[]> = {}

@@ -1,46 +1,15 @@
-import pg from 'pg'
-import { describeContract, type World } from '../../support/contract.js'
-import { startPostgres } from '../../support/postgres.js'
+import { describeContract } from '../../support/contract.js'
+import { startContractPostgres } from '../../support/postgres-contract.js'
 
-const SCHEMA = `
-  create table person (id serial primary key, name text not null, age int default 18, tags jsonb, seen timestamptz default now());
-  create table visit (id bigint generated always as identity primary key, person_id int references person, at timestamptz default now());
-  create table counter (key text primary key, n int not null);
-  insert into person (name, age) values ('Ada', 36), ('Grace', 45), ('Edsger', 41);
-  insert into counter values ('a', 1);
+const FIXED = `
   create table fixed (id int primary key, name text, age int);
   insert into fixed values (1, 'Ada', 36), (2, 'Grace', 45), (3, 'Edsger', 41);
 `
 
-async function startWorld(): Promise<World> {
-  const server = await startPostgres()
-  const admin = new pg.Client(server.url)
-  await admin.connect()
-  await admin.query(SCHEMA)
-  return {
-    env: { DATABASE_URL: server.url },
-    async state() {
-      const tables = ['person', 'visit', 'counter']
-      const rows = await Promise.all(
-        tables.map(async (table) => (await admin.query(`select * from ${table} order by 1`)).rows),
-      )
-      const sequences = await admin.query('select sequencename, last_value from pg_sequences order by 1')
-      const relations = await admin.query(
-        "select relname from pg_class where relnamespace = 'public'::regnamespace order by 1",
-      )
-      return { rows, sequences: sequences.rows, relations: relations.rows }
-    },
-    async stop() {
-      await admin.end()
-      await server.stop()
-    },
-  }
-}
-
 describeContract({
   name: 'pg',
   system: 'postgresql',
-  startWorld,
+  startWorld: () => startContractPostgres(FIXED),
   setup: `
     const loaded = await load('pg')
     const pg = loaded.default ?? loaded

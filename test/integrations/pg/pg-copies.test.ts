@@ -1,29 +1,15 @@
-import pg from 'pg'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { DIST, runNode, scratchDirectory } from '../../support/child.js'
 import { readEffects } from '../../support/journal.js'
 import { mustHavePgClients, PG_CLIENTS, pgClientsInstalled } from '../../support/pg-clients.js'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { observedPostgres, live as observer, server } from '../../support/postgres-world.js'
 
 it.runIf(mustHavePgClients)('the other copies of pg are installed: npm ci --prefix test/pg-clients', () => {
   expect(pgClientsInstalled).toBe(true)
 })
 
 describe.skipIf(!pgClientsInstalled)('two copies of pg in one process (npm ci --prefix test/pg-clients)', () => {
-  let server: TestPostgres
-  let observer: pg.Client
-
-  beforeAll(async () => {
-    server = await startPostgres()
-    observer = new pg.Client(server.url)
-    await observer.connect()
-    await observer.query('CREATE TABLE mark (id serial PRIMARY KEY, who text)')
-  })
-
-  afterAll(async () => {
-    await observer?.end()
-    await server?.stop()
-  })
+  observedPostgres('CREATE TABLE mark (id serial PRIMARY KEY, who text)')
 
   it('are both guarded, with their cursors and streams', async () => {
     const journal = scratchDirectory()

@@ -1,11 +1,11 @@
 import { createRequire } from 'node:module'
 import { Readable, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import type { Client, DatabaseError } from 'pg'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
-import { guardPg } from './dry-pg.js'
-import { type DatabaseState, expectUnchanged, stateOf } from './pg-world.js'
+import type { DatabaseError } from 'pg'
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { client, live, postgresWorld } from '../../support/postgres-world.js'
+import { ALLOW_PAGE_VIEWS, guardPg } from './dry-pg.js'
+import { leavesUnchanged } from './pg-world.js'
 
 type Counted = { rowCount: number }
 const copy = createRequire(import.meta.url)('pg-copy-streams') as {
@@ -13,32 +13,11 @@ const copy = createRequire(import.meta.url)('pg-copy-streams') as {
   from(text: string): Writable & Counted
 }
 
-const { pg, dry, guard, takeEffects, takeProblems } = guardPg({
-  rules: [
-    {
-      name: 'views',
-      match: { system: 'postgresql', relation: 'page_views' },
-      verdict: 'allow',
-      owner: 'growth',
-      reason: 'counter',
-      expires: '2099-01-01',
-    },
-  ],
-} as never)
+const { dry, guard, takeEffects, takeProblems } = guardPg({
+  rules: [ALLOW_PAGE_VIEWS],
+})
 
-let server: TestPostgres
-let client: Client
-let live: Client
-let before: DatabaseState
-const TABLES = ['item', 'audit', 'page_views']
-
-beforeAll(async () => {
-  server = await startPostgres()
-  live = new pg.Client(server.url)
-  client = new pg.Client(server.url)
-  await live.connect()
-  await client.connect()
-  await live.query(`
+postgresWorld(`
     CREATE EXTENSION pg_walinspect;
     CREATE TABLE item (id int PRIMARY KEY, name text NOT NULL, code varchar(5), made serial, at date DEFAULT '2020-01-01');
     INSERT INTO item (id, name) SELECT n, 'item ' || n FROM generate_series(1, 25) n;
@@ -50,23 +29,19 @@ beforeAll(async () => {
     CREATE VIEW joined AS SELECT i.name FROM item i JOIN audit a ON true;
     CREATE FUNCTION write_it(x text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit VALUES (x); RETURN x; END $$;
   `)
+
+beforeAll(async () => {
   await live.query('VACUUM big')
 })
 
-afterAll(async () => {
-  await client?.end()
-  await live?.end()
-  await server?.stop()
-})
+const unchanged = leavesUnchanged(['item', 'audit', 'page_views'])
 
-beforeEach(async () => {
+beforeEach(() => {
   takeEffects()
   takeProblems()
-  before = await stateOf(live, TABLES)
 })
 
 afterEach(async () => {
-  await expectUnchanged(live, TABLES, before)
   expect((await client.query('SHOW transaction_read_only')).rows).toEqual([{ transaction_read_only: 'off' }])
 })
 
@@ -98,7 +73,7 @@ async function liveFailure(text: string, data: string | Buffer | Iterable<string
   } finally {
     await client.query('ROLLBACK')
     await live.query('VACUUM item')
-    before = await stateOf(live, TABLES)
+    await unchanged.renew()
   }
 }
 
@@ -230,7 +205,7 @@ describe('COPY FROM STDIN', () => {
     const rows = typeof count === 'string' ? [] : (await client.query(select)).rows
     await client.query('ROLLBACK')
     await live.query('VACUUM item')
-    before = await stateOf(live, TABLES)
+    await unchanged.renew()
     await dry(async () => {
       expect(await copyIn(text, data).catch((error: Error) => error.message)).toEqual(count)
       expect((await client.query(select)).rows).toEqual(rows)
@@ -361,7 +336,7 @@ describe('COPY FROM STDIN', () => {
     ])
     expect(await failure(dry(() => copyIn('COPY page_views FROM STDIN', 'x\ty\n')))).toMatchObject({ code: '22P02' })
     expect((await client.query('SELECT 1 AS n')).rows).toEqual([{ n: 1 }])
-    before = await stateOf(live, TABLES)
+    await unchanged.renew()
   })
 
   it('runs its callbacks in the context of its run', async () => {

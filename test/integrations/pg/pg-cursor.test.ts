@@ -1,37 +1,15 @@
-import type { Client } from 'pg'
 import Cursor from 'pg-cursor'
 import QueryStream from 'pg-query-stream'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
-import { guardPg } from './dry-pg.js'
-import { type DatabaseState, expectUnchanged, stateOf } from './pg-world.js'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { client, live, postgresWorld, server } from '../../support/postgres-world.js'
+import { ALLOW_PAGE_VIEWS, guardPg } from './dry-pg.js'
+import { leavesUnchanged } from './pg-world.js'
 
 const { pg, dry, guard, takeEffects, takeProblems } = guardPg({
-  rules: [
-    {
-      name: 'views',
-      match: { system: 'postgresql', relation: 'page_views' },
-      verdict: 'allow',
-      owner: 'growth',
-      reason: 'counter',
-      expires: '2099-01-01',
-    },
-  ],
-} as never)
+  rules: [ALLOW_PAGE_VIEWS],
+})
 
-let server: TestPostgres
-let client: Client
-let live: Client
-let before: DatabaseState
-const TABLES = ['item', 'audit', 'page_views']
-
-beforeAll(async () => {
-  server = await startPostgres()
-  live = new pg.Client(server.url)
-  client = new pg.Client(server.url)
-  await live.connect()
-  await client.connect()
-  await live.query(`
+postgresWorld(`
     CREATE EXTENSION pg_walinspect;
     CREATE TABLE item (id int PRIMARY KEY, name text NOT NULL);
     INSERT INTO item SELECT n, 'item ' || n FROM generate_series(1, 25) n;
@@ -40,22 +18,15 @@ beforeAll(async () => {
     CREATE FUNCTION write_it(x text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit VALUES (x); RETURN x; END $$;
     CREATE FUNCTION write_late(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN IF n > 7 THEN INSERT INTO audit VALUES ('late'); END IF; RETURN n; END $$;
   `)
-})
 
-afterAll(async () => {
-  await client?.end()
-  await live?.end()
-  await server?.stop()
-})
+const unchanged = leavesUnchanged(['item', 'audit', 'page_views'])
 
-beforeEach(async () => {
+beforeEach(() => {
   takeEffects()
   takeProblems()
-  before = await stateOf(live, TABLES)
 })
 
 afterEach(async () => {
-  await expectUnchanged(live, TABLES, before)
   // The connection goes back as it came, and live statements on it may write.
   expect((await client.query('SHOW transaction_read_only')).rows).toEqual([{ transaction_read_only: 'off' }])
   expect((await client.query('SELECT count(*)::int AS n FROM pg_cursors')).rows).toEqual([{ n: 0 }])
@@ -165,7 +136,7 @@ describe('pg-cursor', () => {
     await client.query('ROLLBACK')
     // Rolled back live, it has left a dead row and a transaction id.
     await live.query('VACUUM item')
-    before = await stateOf(live, TABLES)
+    await unchanged.renew()
   })
 
   it("reads the run's own rows", async () => {
@@ -250,7 +221,7 @@ describe('a write through pg-cursor', () => {
       await cursor.close()
     })
     expect((await live.query('SELECT n FROM page_views')).rows).toEqual([{ n: 1 }])
-    before = await stateOf(live, TABLES)
+    await unchanged.renew()
   })
 })
 

@@ -1,30 +1,13 @@
-import type { Client, DatabaseError } from 'pg'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import type { DatabaseError } from 'pg'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { client, live, postgresWorld, server } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 
 const { pg, dry, takeEffects, failJournal } = guardPg()
 
-let server: TestPostgres
-let client: Client
-let live: Client
-
-beforeAll(async () => {
-  server = await startPostgres()
-  live = new pg.Client(server.url)
-  client = new pg.Client(server.url)
-  await live.connect()
-  await client.connect()
-  await live.query(`CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+postgresWorld(`CREATE DOMAIN positive AS int CHECK (VALUE > 0);
     CREATE TABLE t (id serial PRIMARY KEY, email varchar(10) UNIQUE, n int NOT NULL CHECK (n > 0), small smallint, p positive, j jsonb, always int GENERATED ALWAYS AS IDENTITY);
     INSERT INTO t (email, n) VALUES ('a@x', 1), ('b@x', 2)`)
-})
-
-afterAll(async () => {
-  await client?.end()
-  await live?.end()
-  await server?.stop()
-})
 
 beforeEach(() => {
   takeEffects()

@@ -1,6 +1,6 @@
 import type { Client, QueryResult } from 'pg'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { client, live as observer, postgresWorld, server } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 import { type Script, type Step, scriptOf } from './random-scripts.js'
 
@@ -29,31 +29,21 @@ const SCHEMA = `
 
 const { pg, dry, takeEffects, takeProblems } = guardPg()
 
-let server: TestPostgres
 let real: Client
-let client: Client
-let observer: Client
+
+postgresWorld(SCHEMA)
 
 beforeAll(async () => {
-  server = await startPostgres()
-  observer = new pg.Client(server.url)
-  await observer.connect()
-  await observer.query(SCHEMA)
   await observer.query('CREATE DATABASE scratch')
   const scratch = new URL(server.url)
   scratch.pathname = '/scratch'
   real = new pg.Client(scratch.href)
-  client = new pg.Client(server.url)
   await real.connect()
-  await client.connect()
   await real.query(SCHEMA)
 })
 
 afterAll(async () => {
   await real?.end()
-  await client?.end()
-  await observer?.end()
-  await server?.stop()
 })
 
 interface Answer {

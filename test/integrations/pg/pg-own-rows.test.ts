@@ -1,6 +1,7 @@
-import type { Client, Pool } from 'pg'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import type { Pool } from 'pg'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { code } from '../../support/error-code.js'
+import { client, live as observer, postgresWorld, server } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 
 const { pg, dry, guard, takeEffects, takeProblems } = guardPg()
@@ -35,24 +36,7 @@ const SCHEMA = `
   INSERT INTO spread VALUES (1, 'one');
 `
 
-let server: TestPostgres
-let observer: Client
-let client: Client
-
-beforeAll(async () => {
-  server = await startPostgres()
-  observer = new pg.Client(server.url)
-  client = new pg.Client(server.url)
-  await observer.connect()
-  await client.connect()
-  await observer.query(SCHEMA)
-})
-
-afterAll(async () => {
-  await client?.end()
-  await observer?.end()
-  await server?.stop()
-})
+postgresWorld(SCHEMA)
 
 async function world() {
   const tables = ['acct', 'app.acct', 'item', 'tiny', 'tiny_ref', 'bag', 'doomed', 'dependent', 'spread', 'secret']
@@ -78,11 +62,6 @@ beforeEach(async () => {
   }
 })
 
-const code = (promise: Promise<unknown>) =>
-  promise.then(
-    () => 'ok',
-    (error: { code?: string }) => error.code,
-  )
 const rows = async (text: string, values: unknown[] = []) => (await client.query(text, values)).rows
 const gaps = () => takeProblems().flatMap(({ kind, message }) => (kind === 'gap' ? [message] : []))
 

@@ -1,11 +1,11 @@
 import { createRequire } from 'node:module'
 import { Readable, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import type { Client, DatabaseError, Pool } from 'pg'
+import type { DatabaseError, Pool } from 'pg'
 import Cursor from 'pg-cursor'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { findPgBouncer, startPgBouncer, type TestPgBouncer } from '../../support/pgbouncer.js'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { observedPostgres, live as observer, server } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 
 const { pg, dry, takeEffects } = guardPg()
@@ -15,24 +15,19 @@ const copy = createRequire(import.meta.url)('pg-copy-streams') as {
 const pgbouncer = findPgBouncer()
 
 describe.skipIf(pgbouncer === undefined)('PgBouncer in transaction mode (apt-get install pgbouncer)', () => {
-  let server: TestPostgres
   let bouncer: TestPgBouncer
-  let observer: Client
   let pool: Pool
 
+  observedPostgres()
+
   beforeAll(async () => {
-    server = await startPostgres()
     bouncer = await startPgBouncer(pgbouncer as string, server)
-    observer = new pg.Client(server.url)
-    await observer.connect()
     pool = new pg.Pool({ connectionString: bouncer.url('pooled'), max: 8 })
   })
 
   afterAll(async () => {
     await pool?.end()
-    await observer?.end()
     await bouncer?.stop()
-    await server?.stop()
   })
 
   beforeEach(async () => {

@@ -1,27 +1,25 @@
-import type { Client, DatabaseError } from 'pg'
+import type { Client } from 'pg'
 import Cursor from 'pg-cursor'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { code } from '../../support/error-code.js'
+import { observedPostgres, live as observer, server } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 
 const { pg, dry, takeEffects } = guardPg()
 
-let server: TestPostgres
 let client: Client
 let other: Client
-let observer: Client
+
+observedPostgres()
 
 beforeAll(async () => {
-  server = await startPostgres()
-  observer = new pg.Client(server.url)
   client = new pg.Client({ connectionString: server.url, pipeline: true } as never)
   other = new pg.Client({ connectionString: server.url, pipeline: true } as never)
-  await Promise.all([observer.connect(), client.connect(), other.connect()])
+  await Promise.all([client.connect(), other.connect()])
 })
 
 afterAll(async () => {
-  await Promise.all([client?.end(), other?.end(), observer?.end()])
-  await server?.stop()
+  await Promise.all([client?.end(), other?.end()])
 })
 
 beforeEach(async () => {
@@ -65,11 +63,6 @@ it('mixed traffic on two clients loses no live write and leaks no dry one', asyn
 })
 
 it('an error fails its own query only', async () => {
-  const code = (promise: Promise<unknown>) =>
-    promise.then(
-      () => 'ok',
-      (error: DatabaseError) => error.code,
-    )
   const codes = await Promise.all([
     code(client.query('SELECT live_error')),
     code(dry(() => client.query('SELECT dry_error'))),

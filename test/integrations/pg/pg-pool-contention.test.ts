@@ -1,22 +1,8 @@
-import pg from 'pg'
-import { afterAll, beforeAll, expect, it } from 'vitest'
-import { DIST, runNode, scratchDirectory } from '../../support/child.js'
-import { readEffects } from '../../support/journal.js'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { it } from 'vitest'
+import { expectKeptApart } from '../../support/postgres-contention.js'
+import { observedPostgres } from '../../support/postgres-world.js'
 
-let server: TestPostgres
-let observer: pg.Client
-
-beforeAll(async () => {
-  server = await startPostgres()
-  observer = new pg.Client(server.url)
-  await observer.connect()
-})
-
-afterAll(async () => {
-  await observer?.end()
-  await server?.stop()
-})
+observedPostgres()
 
 /** Styles of getting at a connection and at a result; each returns a promise of the row count. */
 const STYLES = `
@@ -48,40 +34,16 @@ const STYLES = `
   ]`
 
 it.each([1, 3])('a pool of %i keeps live and dry callers apart', { timeout: 120_000 }, async (max) => {
-  await observer.query('DROP TABLE IF EXISTS marks; CREATE TABLE marks (id serial PRIMARY KEY, who text, n int)')
-  const directory = scratchDirectory()
-  const finished = await runNode({
-    register: true,
-    timeout: 110_000,
-    env: { PG_URL: server.url, DRYTRACE_JOURNAL: directory, MAX: String(max) },
-    source: `
-      import pg from 'pg'
-      import { dryRun } from ${JSON.stringify(`${DIST}/index.js`)}
+  await expectKeptApart({
+    type: 'module',
+    max,
+    rounds: 5,
+    callers: 240,
+    load: "import pg from 'pg'",
+    setup: `
       const pool = new pg.Pool({ connectionString: process.env.PG_URL, max: Number(process.env.MAX) })
       ${STYLES}
-      let liveCount = 0
-      const insert = (who, n) => styles[n % styles.length]('INSERT INTO marks (who, n) VALUES ($1, $2)', [who, n])
-      // A continuation of a live call must still be live, and one of a dry call still dry.
-      const live = async (n) => {
-        const first = await insert('live', n)
-        const second = await insert('live', n + 1)
-        liveCount += first + second
-      }
-      const dry = (n) => dryRun({ id: 'run-' + n }, async () => { await insert('dry', n); await insert('dry', n + 1) })
-      const failures = []
-      for (let round = 0; round < 5; round++) {
-        const calls = []
-        for (let n = 0; n < 240; n++) calls.push((n * 7 + round) % 3 === 0 ? dry(round * 1000 + n) : live(round * 1000 + n))
-        for (const outcome of await Promise.allSettled(calls)) if (outcome.status === 'rejected') failures.push(String(outcome.reason))
-      }
-      await pool.end()
-      console.log(JSON.stringify({ liveCount, failures: failures.slice(0, 3) }))
-    `,
+      const insert = (who, n) => styles[n % styles.length]('INSERT INTO marks (who, n) VALUES ($1, $2)', [who, n])`,
+    teardown: 'await pool.end()',
   })
-  expect(finished.stderr).toBe('')
-  expect(JSON.parse(finished.stdout)).toEqual({ liveCount: 1600, failures: [] })
-  const { rows } = await observer.query('SELECT who, count(*)::int AS n FROM marks GROUP BY who')
-  expect(rows).toEqual([{ who: 'live', n: 1600 }])
-  const writes = readEffects(directory).filter(({ effect }) => effect === 'write')
-  expect(writes.map(({ outcome }) => outcome)).toEqual(Array(800).fill('blocked'))
 })

@@ -1,9 +1,8 @@
-import type { Client } from 'pg'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { client, live, postgresWorld } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 
-const { pg, dry, takeEffects } = guardPg({ postgres: { maxRows: 500, maxCost: 5_000 } })
+const { dry, takeEffects } = guardPg({ postgres: { maxRows: 500, maxCost: 5_000 } })
 
 const SCHEMA = `
   CREATE TABLE author (id int PRIMARY KEY, name text);
@@ -29,10 +28,6 @@ const SCHEMA = `
   ANALYZE;
 `
 const TABLES = ['author', 'book', 'page', 'review', 'plain', 'large', 'wide', 'ruled']
-
-let server: TestPostgres
-let client: Client
-let live: Client
 
 const digest = async () => {
   const parts = TABLES.map(
@@ -61,20 +56,7 @@ async function inDryRun(text: string, values: unknown[] = []) {
   return { result: { command, rowCount, rows }, effect, preview: effect?.preview }
 }
 
-beforeAll(async () => {
-  server = await startPostgres()
-  live = new pg.Client(server.url)
-  client = new pg.Client(server.url)
-  await live.connect()
-  await client.connect()
-  await live.query(SCHEMA)
-})
-
-afterAll(async () => {
-  await client?.end()
-  await live?.end()
-  await server?.stop()
-})
+postgresWorld(SCHEMA)
 
 beforeEach(() => {
   takeEffects()

@@ -1,18 +1,11 @@
-import type { Client, DatabaseError } from 'pg'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
-import { guardPg } from './dry-pg.js'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { code } from '../../support/error-code.js'
+import { client, live, postgresWorld, server } from '../../support/postgres-world.js'
+import { ALLOW_PAGE_VIEWS, guardPg } from './dry-pg.js'
 
 const { pg, dry, takeEffects } = guardPg({
   rules: [
-    {
-      name: 'views',
-      match: { system: 'postgresql', relation: 'page_views' },
-      verdict: 'allow',
-      owner: 'growth',
-      reason: 'counter',
-      expires: '2099-01-01',
-    },
+    ALLOW_PAGE_VIEWS,
     {
       name: 'loud',
       match: { system: 'postgresql', relation: 'secrets' },
@@ -29,36 +22,14 @@ const { pg, dry, takeEffects } = guardPg({
   ],
 } as never)
 
-let server: TestPostgres
-let client: Client
-let live: Client
-
-beforeAll(async () => {
-  server = await startPostgres()
-  live = new pg.Client(server.url)
-  client = new pg.Client(server.url)
-  await live.connect()
-  await client.connect()
-  await live.query(
-    'CREATE TABLE page_views (n int); CREATE TABLE secrets (n int); CREATE TABLE hidden (n int); CREATE TABLE t (n int); INSERT INTO hidden VALUES (1)',
-  )
-})
-
-afterAll(async () => {
-  await client?.end()
-  await live?.end()
-  await server?.stop()
-})
+postgresWorld(
+  'CREATE TABLE page_views (n int); CREATE TABLE secrets (n int); CREATE TABLE hidden (n int); CREATE TABLE t (n int); INSERT INTO hidden VALUES (1)',
+)
 
 beforeEach(() => {
   takeEffects()
 })
 
-const code = (promise: Promise<unknown>) =>
-  promise.then(
-    () => 'ok',
-    (error: DatabaseError) => error.code,
-  )
 const count = async (table: string) => (await live.query(`SELECT count(*)::int AS n FROM ${table}`)).rows[0].n as number
 
 /** A query of somebody's own that does not say what it will send. */

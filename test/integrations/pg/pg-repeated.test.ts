@@ -1,25 +1,17 @@
 import type { Client } from 'pg'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { afterAll, beforeEach, describe, expect, it } from 'vitest'
+import { live, observedPostgres, server } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 
 const { pg, dry, guard, takeEffects, takeProblems, failJournal } = guardPg()
 
-let server: TestPostgres
-let live: Client
 let client: Client
 let roundTrips = 0
 
-beforeAll(async () => {
-  server = await startPostgres()
-  live = new pg.Client(server.url)
-  await live.connect()
-})
+observedPostgres()
 
 afterAll(async () => {
   await client?.end()
-  await live?.end()
-  await server?.stop()
 })
 
 beforeEach(async () => {

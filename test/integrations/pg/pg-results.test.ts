@@ -1,9 +1,9 @@
-import type { Client, DatabaseError } from 'pg'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import type { DatabaseError } from 'pg'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { client, live, postgresWorld } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 
-const { pg, dry, takeEffects, takeProblems } = guardPg()
+const { dry, takeEffects, takeProblems } = guardPg()
 
 const SCHEMA = `
   CREATE TYPE mood AS ENUM ('ok', 'bad');
@@ -29,24 +29,7 @@ const SCHEMA = `
   INSERT INTO orders (customer_id, total) VALUES (1, 10), (1, 20), (2, 5);
 `
 
-let server: TestPostgres
-let client: Client
-let live: Client
-
-beforeAll(async () => {
-  server = await startPostgres()
-  live = new pg.Client(server.url)
-  client = new pg.Client(server.url)
-  await live.connect()
-  await client.connect()
-  await live.query(SCHEMA)
-})
-
-afterAll(async () => {
-  await client?.end()
-  await live?.end()
-  await server?.stop()
-})
+postgresWorld(SCHEMA)
 
 beforeEach(() => {
   takeEffects()

@@ -7,7 +7,8 @@ import Cursor from 'pg-cursor'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { enterRun, holdRun } from '../../../src/run/store.js'
 import { runNode } from '../../support/child.js'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { code } from '../../support/error-code.js'
+import { client, live as observer, postgresWorld, server } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 
 const { pg, guard, takeEffects, takeProblems } = guardPg({
@@ -24,19 +25,10 @@ const { pg, guard, takeEffects, takeProblems } = guardPg({
   ],
 })
 
-let server: TestPostgres
-let client: Client
 let other: Client
-let observer: Client
 let runs = 0
 
-beforeAll(async () => {
-  server = await startPostgres()
-  observer = new pg.Client(server.url)
-  client = new pg.Client(server.url)
-  other = new pg.Client(server.url)
-  for (const each of [observer, client, other]) await each.connect()
-  await observer.query(`
+postgresWorld(`
     CREATE TABLE parent (id serial PRIMARY KEY, v text UNIQUE);
     CREATE TABLE child (id serial PRIMARY KEY, parent_id int REFERENCES parent ON DELETE CASCADE);
     CREATE TABLE late (id int PRIMARY KEY, parent_id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
@@ -48,11 +40,14 @@ beforeAll(async () => {
     CREATE FUNCTION add_parent(name text) RETURNS int LANGUAGE sql AS
       $$ INSERT INTO parent (v) VALUES (name) RETURNING id $$;
   `)
+
+beforeAll(async () => {
+  other = new pg.Client(server.url)
+  await other.connect()
 })
 
 afterAll(async () => {
-  for (const each of [observer, client, other]) await each?.end()
-  await server?.stop()
+  await other?.end()
 })
 
 beforeEach(async () => {
@@ -92,12 +87,6 @@ async function world() {
     (SELECT count(*)::int FROM audit) AS audits, (SELECT count(*)::int FROM late) AS late`)
   return rows[0]
 }
-
-const code = (promise: Promise<unknown>) =>
-  promise.then(
-    () => 'ok',
-    (error: { code?: string }) => error.code,
-  )
 
 describe('preview: rollback', () => {
   it('gives the caller what real execution gives, and takes it back when the run ends', async () => {

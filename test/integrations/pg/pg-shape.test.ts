@@ -1,25 +1,12 @@
 import { cpSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import pg from 'pg'
-import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { beforeEach, expect, it } from 'vitest'
 import { ROOT, runNode } from '../../support/child.js'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { observedPostgres, live as observer, server } from '../../support/postgres-world.js'
 import { INDEX_URL, outputOf, scratchTree } from '../../support/scratch.js'
 
-let server: TestPostgres
-let observer: pg.Client
-
-beforeAll(async () => {
-  server = await startPostgres()
-  observer = new pg.Client(server.url)
-  await observer.connect()
-})
-
-afterAll(async () => {
-  await observer?.end()
-  await server?.stop()
-})
+observedPostgres()
 
 beforeEach(async () => {
   await observer.query('DROP TABLE IF EXISTS mark; CREATE TABLE mark (who text)')

@@ -1,28 +1,12 @@
-import type { Client, Pool } from 'pg'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import type { Pool } from 'pg'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { code } from '../../support/error-code.js'
+import { client, live as observer, postgresWorld, server } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 
 const { pg, dry, guard, takeEffects } = guardPg()
 
-let server: TestPostgres
-let client: Client
-let observer: Client
-
-beforeAll(async () => {
-  server = await startPostgres()
-  observer = new pg.Client(server.url)
-  client = new pg.Client(server.url)
-  await observer.connect()
-  await client.connect()
-  await observer.query('CREATE TABLE t (id serial PRIMARY KEY, v text UNIQUE)')
-})
-
-afterAll(async () => {
-  await client?.end()
-  await observer?.end()
-  await server?.stop()
-})
+postgresWorld('CREATE TABLE t (id serial PRIMARY KEY, v text UNIQUE)')
 
 beforeEach(async () => {
   await observer.query("TRUNCATE t RESTART IDENTITY; INSERT INTO t (v) VALUES ('a'), ('b')")
@@ -30,11 +14,6 @@ beforeEach(async () => {
 })
 
 const rows = async () => (await observer.query('SELECT v FROM t ORDER BY v')).rows.map(({ v }) => v)
-const code = (promise: Promise<unknown>) =>
-  promise.then(
-    () => 'ok',
-    (error: { code?: string }) => error.code,
-  )
 
 describe('a dry transaction', () => {
   it('is READ ONLY, keeps its modes, and its COMMIT is a ROLLBACK', async () => {

@@ -2,10 +2,10 @@ import { createRequire } from 'node:module'
 import type { Readable, Writable } from 'node:stream'
 import type { Client, DatabaseError, Notification, QueryResult } from 'pg'
 import Cursor from 'pg-cursor'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { client, live, postgresWorld, server } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
-import { type DatabaseState, expectUnchanged, stateOf } from './pg-world.js'
+import { leavesUnchanged } from './pg-world.js'
 
 const copy = createRequire(import.meta.url)('pg-copy-streams') as {
   to(text: string): Readable
@@ -13,38 +13,20 @@ const copy = createRequire(import.meta.url)('pg-copy-streams') as {
 }
 const { pg, dry, guard, takeEffects, failJournal } = guardPg()
 
-let server: TestPostgres
-let client: Client
-let live: Client
-let before: DatabaseState
-
-beforeAll(async () => {
-  server = await startPostgres()
-  live = new pg.Client(server.url)
-  client = new pg.Client(server.url)
-  await live.connect()
-  await client.connect()
-  await live.query(`
+postgresWorld(`
     CREATE EXTENSION pg_walinspect;
     CREATE TABLE item (id int PRIMARY KEY, name text);
     INSERT INTO item SELECT n, 'item ' || n FROM generate_series(1, 10) n;
   `)
-})
 
-afterAll(async () => {
-  await client?.end()
-  await live?.end()
-  await server?.stop()
-})
+const unchanged = leavesUnchanged(['item'])
 
-beforeEach(async () => {
+beforeEach(() => {
   takeEffects()
-  before = await stateOf(live, ['item'])
 })
 
-afterEach(async () => {
+afterEach(() => {
   failJournal(undefined)
-  await expectUnchanged(live, ['item'], before)
 })
 
 describe('LISTEN and NOTIFY', () => {
@@ -53,14 +35,14 @@ describe('LISTEN and NOTIFY', () => {
     const notice = ({ payload }: Notification) => seen.push({ payload, run: guard.run() })
     listener.on('notification', notice)
     await cause()
-    await expectUnchanged(live, ['item'], before)
+    await unchanged.expect()
     // Notifications come in the order of their commits.
     await guard.root(() => live.query("NOTIFY jobs, 'last'"))
     for (let tries = 0; tries < 100 && seen.at(-1)?.payload !== 'last'; tries++) {
       await new Promise((resolve) => setTimeout(resolve, 10))
     }
     listener.off('notification', notice)
-    before = await stateOf(live, ['item'])
+    await unchanged.renew()
     return seen
   }
 

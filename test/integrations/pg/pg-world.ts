@@ -1,5 +1,6 @@
 import type { Client } from 'pg'
-import { expect } from 'vitest'
+import { afterEach, beforeEach, expect } from 'vitest'
+import { live as observer } from '../../support/postgres-world.js'
 
 /** What a database holds at one time. */
 export interface DatabaseState {
@@ -38,4 +39,25 @@ export async function expectUnchanged(live: Client, tables: readonly string[], b
     [before.position, now.position],
   )
   expect(rows).toEqual([])
+}
+
+export interface Unchanged {
+  /** Compares with now from here on: what was written before is meant. */
+  renew(): Promise<void>
+  /** Nothing has changed since the test began, or since `renew`. */
+  expect(): Promise<void>
+}
+
+/** Each test of this file or suite must leave the tables, and all else in the database, as they were. */
+export function leavesUnchanged(tables: readonly string[]): Unchanged {
+  let before: DatabaseState
+  const unchanged: Unchanged = {
+    async renew() {
+      before = await stateOf(observer, tables)
+    },
+    expect: () => expectUnchanged(observer, tables, before),
+  }
+  beforeEach(unchanged.renew)
+  afterEach(unchanged.expect)
+  return unchanged
 }

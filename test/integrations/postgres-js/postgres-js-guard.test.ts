@@ -1,28 +1,14 @@
 import net from 'node:net'
-import type { Client } from 'pg'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { expect, it } from 'vitest'
 import { Front } from '../../../src/integrations/postgres-js/front.js'
 import { cstring, int32, message, PROTOCOL_3 } from '../../../src/integrations/postgres-js/wire.js'
 import { enterRun } from '../../../src/run/store.js'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { observedPostgres, live as observer, server } from '../../support/postgres-world.js'
 import { guardPostgres } from './dry-postgres.js'
 
-const { pg, postgres, dry, guard } = guardPostgres()
+const { postgres, dry, guard } = guardPostgres()
 
-let server: TestPostgres
-let observer: Client
-
-beforeAll(async () => {
-  server = await startPostgres()
-  observer = new pg.Client(server.url)
-  await observer.connect()
-  await observer.query('CREATE TABLE t (v text)')
-})
-
-afterAll(async () => {
-  await observer?.end()
-  await server?.stop()
-})
+observedPostgres('CREATE TABLE t (v text)')
 
 /** A server that hears something else than it was told: what `from` stands for is taken out of the first packet. */
 async function deafProxy(from: string): Promise<{ port: number; close(): void }> {

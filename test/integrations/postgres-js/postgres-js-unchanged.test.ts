@@ -1,11 +1,6 @@
-import pg from 'pg'
-import { afterAll, beforeAll, expect, it } from 'vitest'
-import { runNode, scratchDirectory } from '../../support/child.js'
-import { readEffects } from '../../support/journal.js'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
-
-let server: TestPostgres
-let observer: pg.Client
+import { it } from 'vitest'
+import { expectNothingChanges } from '../../support/postgres-unchanged.js'
+import { observedPostgres, live as observer } from '../../support/postgres-world.js'
 
 const SCHEMA = `
   CREATE TABLE parent (id serial PRIMARY KEY, name text UNIQUE, n int DEFAULT 0);
@@ -79,28 +74,13 @@ async function snapshot() {
   return rest.rows[0]
 }
 
-beforeAll(async () => {
-  server = await startPostgres()
-  observer = new pg.Client(server.url)
-  await observer.connect()
-  await observer.query(SCHEMA)
-})
+observedPostgres(SCHEMA)
 
-afterAll(async () => {
-  await observer?.end()
-  await server?.stop()
-})
-
-it('no statement of a dry process changes the database', async () => {
-  // Statistics are flushed at most once a second; the first reading must have them all.
-  await new Promise((resolve) => setTimeout(resolve, 1100))
-  const before = await snapshot()
-  const log = await observer.query('SELECT pg_current_wal_insert_lsn() AS lsn')
-  const journal = scratchDirectory()
-  const finished = await runNode({
-    register: true,
-    timeout: 60_000,
-    env: { PG_URL: server.url, DRYTRACE_JOURNAL: journal, DRY_RUN: '1', STATEMENTS: JSON.stringify(STATEMENTS) },
+it('no statement of a dry process changes the database', () =>
+  expectNothingChanges({
+    statements: STATEMENTS,
+    setting: 'default_transaction_read_only',
+    snapshot,
     source: `
       import postgres from 'postgres'
       const sql = postgres(process.env.PG_URL, { max: 1, onnotice() {} })
@@ -125,21 +105,4 @@ it('no statement of a dry process changes the database', async () => {
       console.log(JSON.stringify([...await sql\`SHOW default_transaction_read_only\`]))
       await sql.end()
     `,
-  })
-  expect(finished.stderr).toBe('')
-  const [errors, after] = finished.stdout
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line) as unknown[])
-  expect(errors).toEqual([])
-  expect(after).toEqual([{ default_transaction_read_only: 'on' }])
-  await new Promise((resolve) => setTimeout(resolve, 1100))
-  expect(await snapshot()).toEqual(before)
-  const blocked = readEffects(journal).filter(({ effect, outcome }) => effect === 'write' && outcome === 'blocked')
-  expect(blocked.length).toBeGreaterThan(STATEMENTS.length)
-  // Reads may prune pages and the server notes running transactions; a single written row would take more.
-  const moved = await observer.query('SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1)::int AS bytes', [
-    log.rows[0].lsn,
-  ])
-  expect(moved.rows[0].bytes).toBeLessThan(4096)
-})
+  }))

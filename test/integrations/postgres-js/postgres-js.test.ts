@@ -1,12 +1,12 @@
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import type { Client } from 'pg'
 import type { Sql, TransactionSql } from 'postgres'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../support/postgres.js'
+import { code } from '../../support/error-code.js'
+import { observedPostgres, live as observer, server } from '../../support/postgres-world.js'
 import { guardPostgres } from './dry-postgres.js'
 
-const { pg, postgres, dry, guard, takeEffects, takeProblems, failJournal } = guardPostgres({
+const { postgres, dry, guard, takeEffects, takeProblems, failJournal } = guardPostgres({
   rules: [
     {
       name: 'views',
@@ -19,27 +19,21 @@ const { pg, postgres, dry, guard, takeEffects, takeProblems, failJournal } = gua
   ],
 })
 
-let server: TestPostgres
-let observer: Client
 let sql: Sql
 
-beforeAll(async () => {
-  server = await startPostgres()
-  observer = new pg.Client(server.url)
-  await observer.connect()
-  await observer.query(`
+observedPostgres(`
     CREATE TABLE t (id serial PRIMARY KEY, v text UNIQUE, n int CHECK (n >= 0) DEFAULT 0);
     CREATE TABLE child (t_id int REFERENCES t, body varchar(5) NOT NULL);
     CREATE TABLE views (page text);
     CREATE FUNCTION w() RETURNS int LANGUAGE sql AS 'INSERT INTO t (v) VALUES (clock_timestamp()::text) RETURNING id';
   `)
+
+beforeAll(() => {
   sql = postgres(server.url, { max: 3, onnotice() {} })
 })
 
 afterAll(async () => {
   await sql?.end({ timeout: 5 })
-  await observer?.end()
-  await server?.stop()
 })
 
 beforeEach(async () => {
@@ -51,11 +45,6 @@ beforeEach(async () => {
 const rows = async () => (await observer.query('SELECT v FROM t ORDER BY v')).rows.map(({ v }) => v)
 const values = async (scope: Sql | TransactionSql = sql) =>
   (await scope`SELECT v FROM t ORDER BY v`.values()).flat() as string[]
-const code = (promise: PromiseLike<unknown>) =>
-  Promise.resolve(promise).then(
-    () => 'ok',
-    (error: { code?: string }) => error.code,
-  )
 
 describe('writes', () => {
   it('are blocked and previewed, with rows, tag and count', async () => {
