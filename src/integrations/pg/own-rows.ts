@@ -69,6 +69,7 @@ export function previewRequest(
     syntheticId: (kind) => (kind === 'smallint' ? smallId(run) : guard.syntheticId(run, 'integer')),
     madeUp: (value) => isMadeUp(run, value),
     bounds: guard.previewBounds,
+    unplanned: !conversation.checks,
     place: placeOf(conversation.client),
     stale: (oid) => overlayOf(run, conversation.client).stale.has(oid),
   }

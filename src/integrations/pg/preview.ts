@@ -48,6 +48,8 @@ export interface PreviewRequest {
   /** The data is known not to be what the run has made of it: a duplicate is a guess. */
   readonly outdated?: boolean
   readonly bounds?: PreviewBounds
+  /** The planner cannot be asked over this connection: EXPLAIN takes no parameters there. */
+  readonly unplanned?: boolean
   /** The statement stands for another one (a COPY), and is no write the server would take. */
   readonly invented?: boolean
   /** Names the database and its user: what the planner has let pass there is not asked again for a while. */
@@ -239,10 +241,10 @@ function readingOf(
 /** What the planner says to the write itself. One with a call that must not be made is planned as its preview. */
 async function planned(
   reader: ReadOnly,
-  { text, values, types, bounds, place, invented }: PreviewRequest,
+  { text, values, types, bounds, place, invented, unplanned }: PreviewRequest,
   preview: Step,
 ): Promise<Violation | undefined> {
-  if (bounds === undefined) return undefined
+  if (bounds === undefined || unplanned) return undefined
   const key = place === undefined ? undefined : `${place} ${text}`
   const known = key === undefined ? undefined : passed.get(key)
   if (known !== undefined && Date.now() - known < PLAN_MILLISECONDS) return undefined
