@@ -3,7 +3,7 @@ import type { PgClient } from '../driver.js'
 const CONNECT_MILLISECONDS = 10_000
 
 interface Connected {
-  readonly connectionParameters: { readonly options?: string; readonly client_encoding?: string }
+  readonly connectionParameters: { readonly options?: string }
   readonly password?: unknown
   readonly ssl?: unknown
 }

@@ -39,7 +39,6 @@ export function pinLost(cause: Error): DryTraceError {
 export class PinnedConnection {
   readonly client: PgClient
   readonly connection: PgConnection
-  readonly limits: RollbackLimits
   /** The connection of the application whose transaction is open here. */
   owner: PgClient | undefined
   /** What must not run here; undefined after a statement that may have changed it. */
@@ -55,10 +54,9 @@ export class PinnedConnection {
   #ownerLeft = Promise.withResolvers<void>()
   #settings: string | undefined
 
-  private constructor(client: PgClient, connection: PgConnection, limits: RollbackLimits) {
+  private constructor(client: PgClient, connection: PgConnection) {
     this.client = client
     this.connection = connection
-    this.limits = limits
     client.on('error', (error: Error) => {
       this.#lost ??= error
     })
@@ -72,7 +70,7 @@ export class PinnedConnection {
     const client = await connectBeside(beside)
     const { connection } = client
     if (connection === undefined) throw new TypeError('this version of pg is built differently')
-    const pinned = new PinnedConnection(client, connection, limits)
+    const pinned = new PinnedConnection(client, connection)
     const conversation = pinned.converse(SETUP as PgQuery)
     const setup = await conversation.simple(
       `SET lock_timeout = ${limits.lockMilliseconds}; SET statement_timeout = ${limits.statementMilliseconds}; ` +
@@ -83,7 +81,7 @@ export class PinnedConnection {
       pinned.#drop()
       throw setup.error
     }
-    pinned.#idle()
+    pinned.#ref(false)
     return pinned
   }
 
@@ -119,7 +117,8 @@ export class PinnedConnection {
       return await work(joined)
     } finally {
       this.#busy = undefined
-      this.#idle()
+      // An idle transaction must not keep the application's process from ending.
+      this.#ref(false)
       resolve()
     }
   }
@@ -185,11 +184,6 @@ export class PinnedConnection {
     // The server rolls back whatever is open when the connection goes.
     const { client } = this as unknown as { client: { end(callback: () => void): void } }
     client.end(() => undefined)
-  }
-
-  /** An idle transaction must not keep the application's process from ending. */
-  #idle(): void {
-    this.#ref(false)
   }
 
   #ref(busy: boolean): void {
