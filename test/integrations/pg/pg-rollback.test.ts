@@ -305,6 +305,25 @@ describe('preview: rollback', () => {
     expect((await guard.within(undefined, () => client.query('SELECT 1 AS one'))).rows).toEqual([{ one: 1 }])
   })
 
+  it.each(['ROLLBACK', 'COMMIT'])(
+    'does not keep a connection dry whose transaction was lost and ended: %s',
+    async (end) => {
+      await dryRun(async () => {
+        await client.query('BEGIN')
+        await client.query("INSERT INTO parent (v) VALUES ('x')")
+        await live("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'drytrace'")
+        await expect.poll(pinnedConnections).toBe(0)
+        // Still dry, whatever the context says, until the application ends the transaction.
+        await expect(
+          guard.within(undefined, () => client.query("INSERT INTO parent (v) VALUES ('y')")),
+        ).rejects.toThrow()
+        await client.query(end).catch(() => undefined)
+      })
+      await guard.within(undefined, () => client.query("INSERT INTO parent (v) VALUES ('live again')"))
+      expect((await world()).parents.map(({ v }: { v: string }) => v)).toEqual(['A', 'B', 'LIVE AGAIN'])
+    },
+  )
+
   it('writes nothing to the caller that the journal does not hold', async () => {
     await dryRun(async () => {
       const { rows } = await client

@@ -37,8 +37,10 @@ export async function runPinned(session: Session, plan: () => readonly Planned[]
   home.hold()
   let error: Error | undefined
   let elsewhere: Session | undefined
+  let planned: readonly Planned[] = []
   try {
     await loadGrammar()
+    planned = plan()
     const pinned = await pinnedConnection(guard, run, home.client)
     const settings = await reader.rows({ text: SETTINGS_QUERY })
     error = await pinned.exclusively(home.client, async (joined) => {
@@ -49,7 +51,7 @@ export async function runPinned(session: Session, plan: () => readonly Planned[]
         if (joined) tellOnce(session, JOINED)
         if (!(await pinned.adopt(settings, call.session.conversation))) tellOnce(session, SETTINGS_DIFFER)
         const wasOpen = isOpen(call)
-        const failed = await executeScript(call, plan())
+        const failed = await executeScript(call, planned)
         if (!wasOpen && isOpen(call)) watchOwner(call)
         return failed
       } finally {
@@ -58,6 +60,8 @@ export async function runPinned(session: Session, plan: () => readonly Planned[]
     })
   } catch (cause) {
     error = failure({ ...session, current: elsewhere?.current }, cause)
+    // Its transaction is gone with the run's connection: what the application sends once it has ended it may be live.
+    if (planned.some(endsTransaction)) home.state.transaction = undefined
   }
   if (error === undefined && session.query instanceof Submittable) {
     // The rows are held: the application reads them while the run goes on.
@@ -78,6 +82,10 @@ const JOINED =
   'two connections of the run are at work at once: one waited for the transaction of the other, then went on inside it'
 const SETTINGS_DIFFER =
   'the connections of the run have different session settings (search_path, role, …); in rollback mode the first one counts'
+
+function endsTransaction({ statement: { kind, operation } }: Planned): boolean {
+  return kind === 'tx' && /^(COMMIT|ROLLBACK)$/.test(operation)
+}
 
 const SCRIPT = 'drytrace_script'
 

@@ -21,7 +21,11 @@ export async function controlPinned(call: PinnedCall, statement: Statement): Pro
       return answer(call, statement.tag)
     case 'COMMIT':
     case 'ROLLBACK': {
-      if (!isOpen(call)) return answer(call, operation)
+      if (!isOpen(call)) {
+        // Begun on a connection of the run that is gone.
+        call.home.state.transaction = undefined
+        return answer(call, operation)
+      }
       const failed = operation === 'COMMIT' && conversation.status !== 'E' ? await keep(call) : undefined
       // COMMIT of a failed transaction answers ROLLBACK.
       const tag = operation === 'COMMIT' && conversation.status === 'E' ? 'ROLLBACK' : operation
