@@ -1,5 +1,6 @@
 import type { Run } from '../../run/run.js'
 import type { PgClient } from './driver.js'
+import { KeptStatements } from './kept-statements.js'
 import { noteTag } from './known.js'
 import { UndoLog } from './undo-log.js'
 
@@ -30,6 +31,8 @@ export interface ClientState {
   defining: boolean
   /** Opened by a dry run and not yet handed out by the pool. */
   newborn: boolean
+  /** Statements of ours the server has prepared here. */
+  readonly kept: KeptStatements
   /** What the server says of its settings. */
   readonly settings: Map<string, string>
   /** Takes back what a dry transaction would have written. */
@@ -67,6 +70,7 @@ export function followConnection(client: PgClient): ClientState {
     followed: false,
     defining: false,
     newborn: false,
+    kept: new KeptStatements(),
     settings,
     undo,
   }
@@ -89,7 +93,9 @@ export function followDefinitions(client: PgClient): void {
   if (state.followed) return
   state.followed = true
   client.connection?.on('commandComplete', (message: { text: string }) => {
-    if (!state.conversing) noteTag(state, message.text)
+    if (state.conversing) return
+    noteTag(state, message.text)
+    state.kept.noteTag(message.text)
   })
 }
 

@@ -177,7 +177,7 @@ export class Conversation implements Dialogue, QueryHandlers {
       const { stream } = this.connection
       stream.cork?.()
       try {
-        for (const text of fence.before) this.#putFence(text)
+        for (const text of fence.before) this.#putFence(text, fence.keep)
         if (round.checks.length > 0) this.connection.on('noData', current.onNoData)
         for (const check of round.checks) this.#putCheck(check)
         send(view)
@@ -193,22 +193,27 @@ export class Conversation implements Dialogue, QueryHandlers {
 
   #put(step: Step): void {
     const { connection } = this
-    connection.parse({ text: step.text, name: '', ...(step.types ? { types: step.types } : {}) })
+    const name = this.#parse(step)
     if (step.describe) {
       this.#hearParameters()
-      connection.describe({ type: 'S', name: '' })
+      connection.describe({ type: 'S', name })
       return
     }
-    connection.bind({ portal: '', statement: '', values: step.values ?? [] })
+    connection.bind({ portal: '', statement: name, values: step.values ?? [] })
     connection.describe({ type: 'P', name: '' })
     connection.execute({ portal: '', rows: 0 })
   }
 
-  #putCheck({ text, types }: Step): void {
-    const { connection } = this
+  #putCheck(step: Step): void {
     this.#hearParameters()
-    connection.parse({ text, name: '', ...(types ? { types } : {}) })
-    connection.describe({ type: 'S', name: '' })
+    this.connection.describe({ type: 'S', name: this.#parse(step) })
+  }
+
+  /** The name the server knows the statement by then. */
+  #parse(step: Step): string {
+    if (step.keep) return this.state.kept.prepare(this.connection, step)
+    this.connection.parse({ text: step.text, name: '', ...(step.types ? { types: step.types } : {}) })
+    return ''
   }
 
   #hearParameters(): void {
@@ -218,10 +223,9 @@ export class Conversation implements Dialogue, QueryHandlers {
     this.connection.on('parameterDescription', round.onParameters)
   }
 
-  #putFence(text: string): void {
+  #putFence(text: string, keep = false): void {
     const { connection } = this
-    connection.parse({ text, name: '' })
-    connection.bind({ portal: '', statement: '', values: [] })
+    connection.bind({ portal: '', statement: this.#parse({ text, keep }), values: [] })
     connection.execute({ portal: '', rows: 0 })
   }
 
@@ -232,7 +236,7 @@ export class Conversation implements Dialogue, QueryHandlers {
     // Closed half way, the portal has no command tag: the next one is the fence's.
     if (round.portal && !round.executing) round.mainDone = true
     // After an error the server skips to the Sync, so what follows it does no harm.
-    for (const text of fence.after) this.#putFence(text)
+    for (const text of fence.after) this.#putFence(text, fence.keep)
     this.connection.sync()
   }
 

@@ -52,8 +52,8 @@ export async function repeatPreview(
   const { step, sink, outcome } = repeatedPreview(found, request, slots)
   const given = givenTypes(session)
   const answer = await reader.relying(step, sink, [
-    { text: statement.text, ...(given === undefined ? {} : { types: given }) },
-    { text: rowQuery(table) },
+    { text: statement.text, ...(given === undefined ? {} : { types: given }), keep: true },
+    { text: rowQuery(table), keep: true },
   ])
   const [original, row] = answer.checks
   if (

@@ -28,6 +28,9 @@ import { StandIns } from './stand-ins.js'
 const MAX_DIFF_RECORDS = 100
 const MAX_NOTES = 10
 
+/** `pg_type.oid` of bigint. */
+const INT8 = 20
+
 const TWICE: Violation = {
   code: '21000',
   message: 'ON CONFLICT DO UPDATE command cannot affect row a second time',
@@ -180,14 +183,17 @@ export function repeatedPreview(
   const own = ids.anew(request.syntheticId)
   const reading = readingOf(query, new Tally(query, request), request)
   return {
-    step: {
-      text: own.fill(text),
-      values: [...request.values, ...slotValues],
-      types: [...(request.types ?? []), ...slotTypes],
-    },
+    step: keptStep(text, own, [...request.values, ...slotValues], [...(request.types ?? []), ...slotTypes]),
     sink: reading.sink,
     outcome: () => reading.outcome(own, async () => []),
   }
+}
+
+/** With the ids as parameters the text is the same each time, and the server need not plan it anew. */
+function keptStep(template: string, ids: StandIns, values: readonly unknown[], types: readonly number[]): Step {
+  const text = ids.parameters(template, values.length)
+  if (text === undefined) return { text: ids.fill(template), values, types }
+  return { text, values: [...values, ...ids.values], types: [...types, ...ids.values.map(() => INT8)], keep: true }
 }
 
 /** Takes the rows of a preview's main query in, and makes of them what the write would have done. */

@@ -21,6 +21,7 @@ const hazards = new Lru<{ found: Hazards; at: number }>(100, 100_000)
 export class ReadOnly {
   readonly #conversation: Dialogue
   readonly #limits: readonly string[]
+  readonly #preparedLimits: string
 
   /** @param milliseconds how long one query of ours may take */
   constructor(conversation: Dialogue, milliseconds = 5_000) {
@@ -31,6 +32,9 @@ export class ReadOnly {
       "SET LOCAL lock_timeout = '1s'",
       'SET LOCAL jit = off',
     ]
+    this.#preparedLimits =
+      `SELECT pg_catalog.set_config('statement_timeout', '${milliseconds}', true), ` +
+      "pg_catalog.set_config('lock_timeout', '1s', true), pg_catalog.set_config('jit', 'off', true)"
   }
 
   /**
@@ -88,11 +92,13 @@ export class ReadOnly {
     return answer
   }
 
-  #ownFence(): Fence {
+  /** @param keep its statements are prepared: then one of them sets all limits */
+  #ownFence(keep = false): Fence {
     const { status, state } = this.#conversation
-    if (status === 'I') return { before: ['BEGIN READ ONLY', ...this.#limits], after: ['ROLLBACK'] }
+    const limits = keep ? [this.#preparedLimits] : this.#limits
+    if (status === 'I') return { before: ['BEGIN READ ONLY', ...limits], after: ['ROLLBACK'] }
     const readOnly = state.transaction === undefined ? ['SET TRANSACTION READ ONLY'] : []
-    return { before: [`SAVEPOINT ${SAVEPOINT}`, ...readOnly, ...this.#limits], after: UNDO }
+    return { before: [`SAVEPOINT ${SAVEPOINT}`, ...readOnly, ...limits], after: UNDO }
   }
 
   /**
@@ -149,15 +155,18 @@ export class ReadOnly {
 
   /** A query of ours that relies on what is remembered: the server checks that first, in the same round trip. */
   async relying(step: Step, sink: Sink, checks: readonly Step[]): Promise<Answer> {
-    const own = this.#ownFence()
+    const own = this.#ownFence(true)
     const answer = await this.#conversation.run(
       step,
-      { before: [...own.before, ...this.assertions()], after: own.after },
+      { ...own, before: [...own.before, ...this.assertions()], keep: true },
       sink,
       checks,
     )
     if (answer.error === undefined) this.held()
-    else if (!answer.lost) this.moved()
+    else if (!answer.lost) {
+      this.moved()
+      this.#conversation.state.kept.doubt()
+    }
     await this.leave(own, answer)
     return answer
   }

@@ -8,6 +8,8 @@ export interface Step {
   readonly types?: readonly number[]
   /** Parse and describe only: nothing is executed. */
   readonly describe?: boolean
+  /** Prepared once per connection, where {@link Dialogue.checks} says so. */
+  readonly keep?: boolean
 }
 
 /** What the server says of a statement that is only prepared. */
@@ -83,6 +85,8 @@ export interface Round {
 export interface Fence {
   readonly before: readonly string[]
   readonly after: readonly string[]
+  /** Its statements are prepared once per connection. */
+  readonly keep?: boolean
 }
 
 export const NO_FENCE: Fence = { before: [], after: [] }

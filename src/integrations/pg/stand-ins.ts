@@ -5,6 +5,10 @@ type Kind = 'integer' | 'smallint'
 /** Nobody else writes these: the digits are drawn at start. As numbers they are bigints. */
 const PREFIX = `7${randomInt(100_000_000, 1_000_000_000)}`
 const STAND_IN = new RegExp(`${PREFIX}(\\d{9})`, 'g')
+const QUOTED = new RegExp(`['"]${PREFIX}|${PREFIX}\\d{9}['"]`)
+
+/** More of them are rarely as many the next time. */
+const MAX_PARAMETERS = 100
 
 /**
  * Numbers in the place of made-up ids while a preview is worked out, so that
@@ -29,6 +33,18 @@ export class StandIns {
   fill(text: string): string {
     if (this.#ids.length === 0) return text
     return text.replace(STAND_IN, (whole, index) => this.#ids[Number(index)]?.id ?? whole)
+  }
+
+  /** The text with parameters in the place of the ids, the first of which is number `before + 1`; undefined where that cannot be. */
+  parameters(text: string, before: number): string | undefined {
+    if (this.#ids.length > MAX_PARAMETERS || QUOTED.test(text)) return undefined
+    if (this.#ids.length === 0) return text
+    return text.replace(STAND_IN, (_, index) => `$${before + 1 + Number(index)}`)
+  }
+
+  /** The ids themselves. */
+  get values(): readonly string[] {
+    return this.#ids.map(({ id }) => id)
   }
 
   /** As many ids of the same kinds, from another source. */
