@@ -61,7 +61,7 @@ async function compare(name, statement, prepare = async () => {}) {
       await prepare()
       return await turn(statement)
     })
-  for (let i = 0; i < 5; i += 1) {
+  for (let i = 0; i < 100; i += 1) {
     await turn(statement)
     await dryTurn()
   }

@@ -53,7 +53,10 @@ function armHttp2(guard: Guard): void {
       meet(session)
     })
     // The class is not exported. Sessions of a `connect` that somebody kept from before us are met all the same.
-    const meetClass = () => guard.root(() => meetAnyway({ connect, performServerHandshake }, meet))
+    const meetClass = () => {
+      guard.root(() => meetAnyway({ connect, performServerHandshake }, meet))
+      shared.startListeners.delete(meetClass)
+    }
     if (early) shared.startListeners.add(meetClass)
     else meetClass()
   })

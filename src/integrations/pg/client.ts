@@ -80,6 +80,9 @@ interface DryCall {
   send(): unknown
 }
 
+/** Runs `fn` in the context the call was made in. One snapshot serves the whole call: each costs microseconds. */
+type InCaller = <T>(fn: () => T) => T
+
 /**
  * Lets pg build the query, the promise and the timers itself while its queue
  * is held, and takes over where the query would be sent.
@@ -105,28 +108,32 @@ function dryQuery(call: DryCall): unknown {
   const { submit } = query
   // Whatever goes wrong from here on, pg's queue must not find a query that it can send.
   query.submit = () => new DryTraceError('DRY_GUARD_FAILED', 'dry run: the statement was blocked by an error')
-  bindToCaller(query, guard)
+  const inCaller = guard.bind(<T>(fn: () => T) => fn())
+  bindToCaller(query, inCaller)
   if (client.pipeline && pipelineKnown(client)) sendOneByOne(client, query)
-  takeOver(call, query, submit)
+  takeOver(call, query, submit, inCaller)
   // What else waits in the queue is somebody else's.
   guard.root(() => client._pulseQueryQueue())
   return result
 }
 
 /** pg calls back from the socket, whose context is that of whoever opened the connection. */
-function bindToCaller(query: PgQuery, guard: Guard): void {
-  if (typeof query.callback === 'function') query.callback = guard.bind(query.callback)
-  if (typeof query.emit === 'function') query.emit = guard.bind(query.emit)
+function bindToCaller(query: PgQuery, inCaller: InCaller): void {
+  const bound = (fn: (...args: never[]) => unknown) =>
+    function (this: unknown, ...args: never[]) {
+      return inCaller(() => Reflect.apply(fn, this, args))
+    }
+  if (typeof query.callback === 'function') query.callback = bound(query.callback)
+  if (typeof query.emit === 'function') query.emit = bound(query.emit)
 }
 
-function takeOver(call: DryCall, queued: PgQuery, submit: PgQuery['submit']): void {
+function takeOver(call: DryCall, queued: PgQuery, submit: PgQuery['submit'], inCaller: InCaller): void {
   const { guard, client, library, run } = call
-  const inCaller = guard.bind(<T>(fn: () => T) => fn())
   const foreign = isPlainQuery(queued) ? undefined : new Submittable(queued, submit, inCaller)
   const query: PgQuery = foreign ?? queued
   const state = followConnection(client)
   const setup = state.newborn
-  const decide = guard.bind((statement: Statement, culprit?: string) => decideOn(call, statement, culprit))
+  const decide = (statement: Statement, culprit?: string) => inCaller(() => decideOn(call, statement, culprit))
   const refuse = (reason: string): Error => {
     const decision = decide(unparsedStatement(typeof query.text === 'string' ? query.text : '', reason))
     return guard.within(run, () => guard.fail(decision, new DryTraceError('DRY_BLOCKED', `dry run: ${reason}`)))
