@@ -9,6 +9,7 @@ import {
   type RowDescription,
   setActive,
 } from './driver.js'
+import { fenceBytes } from './fence-bytes.js'
 import {
   type Answer,
   answerOf,
@@ -225,6 +226,10 @@ export class Conversation implements Dialogue, QueryHandlers {
 
   #putFence(text: string, keep = false): void {
     const { connection } = this
+    if (!keep) {
+      connection.stream.write(fenceBytes(text))
+      return
+    }
     connection.bind({ portal: '', statement: this.#parse({ text, keep }), values: [] })
     connection.execute({ portal: '', rows: 0 })
   }

@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream'
 import type { Pool } from 'pg'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { code } from '../../support/error-code.js'
@@ -471,12 +472,13 @@ describe('what cannot be overlaid runs on the data as it is, and is on record', 
 
 it('asks the server nothing more while a run has touched nothing', async () => {
   const sent: string[] = []
-  const connection = (client as unknown as { connection: { parse(message: { text: string }): void } }).connection
-  const { parse } = connection
-  connection.parse = function spied(message) {
-    sent.push(message.text)
-    return parse.call(this, message)
-  }
+  const { stream } = (client as unknown as { connection: { stream: Duplex } }).connection
+  const { write } = stream
+  stream.write = function spied(this: Duplex, bytes: Buffer, ...rest: never[]) {
+    // Parse: the statement's name, which is empty, then its text.
+    if (bytes[0] === 0x50) sent.push(bytes.toString('utf8', 6, bytes.indexOf(0, 6)))
+    return Reflect.apply(write, this, [bytes, ...rest])
+  } as Duplex['write']
   try {
     await dry(() => client.query('SELECT * FROM acct WHERE id = $1', [1]))
     const first = sent.splice(0)
@@ -484,6 +486,6 @@ it('asks the server nothing more while a run has touched nothing', async () => {
     expect(sent).toEqual(['BEGIN READ ONLY', 'SELECT * FROM acct WHERE id = $1', 'ROLLBACK'])
     expect(first.length).toBeGreaterThanOrEqual(3)
   } finally {
-    connection.parse = parse
+    Reflect.deleteProperty(stream, 'write')
   }
 })

@@ -217,6 +217,77 @@ describe('what has changed meanwhile is noticed', () => {
     }))
 })
 
+describe('what a blocked write is worked out with is planned once per connection', () => {
+  interface KeptRow {
+    readonly statement: string
+    readonly plans: number
+  }
+  const kept = async () =>
+    (
+      await guard.root(() =>
+        client.query<KeptRow>(
+          `SELECT statement, (generic_plans + custom_plans)::int AS plans FROM pg_prepared_statements WHERE name LIKE 'drytrace%'`,
+        ),
+      )
+    ).rows
+  const previews = async () => (await kept()).filter(({ statement }) => statement.includes('old__'))
+
+  it('however many runs repeat it, and whatever ids they make up', async () => {
+    const ids: unknown[] = []
+    for (let i = 0; i < 8; i += 1) {
+      await dry(async () => {
+        for (const body of ['a', 'b', 'c']) ids.push((await insertNote(body)).rows[0].id)
+      })
+    }
+    expect(new Set(ids).size).toBe(24)
+    // The first of a run sees real rows only, the others also those of the run.
+    expect((await previews()).map(({ plans }) => plans)).toEqual([expect.any(Number), expect.any(Number)])
+    expect((await previews()).reduce((sum, { plans }) => sum + plans, 0)).toBeGreaterThan(18)
+  })
+
+  it('also after live code has dropped all prepared statements', async () => {
+    for (const drop of [`SELECT app.run('DEALLOCATE ALL')`, 'DISCARD ALL', 'DEALLOCATE ALL']) {
+      await dry(async () => {
+        for (const body of ['a', 'b', 'c']) await insertNote(body)
+      })
+      expect((await previews()).length).toBeGreaterThan(0)
+      await client.query(drop)
+      await client.query('SET search_path = app, public')
+      expect(await previews()).toEqual([])
+      const rows = await dry(async () => [...(await insertNote('d')).rows, ...(await insertNote('e')).rows])
+      expect(rows).toEqual([{ id: expect.any(String) }, { id: expect.any(String) }])
+    }
+    await client.query(`INSERT INTO note (item, body) VALUES (1, 'live')`)
+    expect((await live.query('SELECT body FROM app.note')).rows).toEqual([{ body: 'live' }])
+  })
+
+  it('and no more than fifty statements stay behind', async () => {
+    await dry(async () => {
+      for (let i = 0; i < 60; i += 1) {
+        for (let j = 0; j < 2; j += 1) await client.query(`UPDATE item SET qty = qty + ${i} WHERE id = $1`, [1])
+      }
+    })
+    expect((await kept()).length).toBeLessThanOrEqual(50)
+    expect((await kept()).length).toBeGreaterThan(40)
+  })
+
+  it('while a write of more ids than a statement takes parameters for is planned each time', async () => {
+    const many = () =>
+      client.query(
+        `INSERT INTO note (item, body) SELECT 1, 'n' FROM generate_series(1, 300) UNION ALL VALUES (1, 'n') RETURNING id`,
+      )
+    const listed = () =>
+      client.query(
+        `INSERT INTO item (code) VALUES ${Array.from({ length: 150 }, (_, i) => `('k${i}')`).join()} RETURNING id`,
+      )
+    for (const insert of [many, listed]) {
+      const ids = []
+      for (let i = 0; i < 3; i += 1) ids.push(...(await dry(insert)).rows.map(({ id }) => id))
+      expect(new Set(ids).size).toBe(insert === many ? 903 : 450)
+    }
+  })
+})
+
 describe('a read that cannot be written down', () => {
   it('gives its caller the error, not the rows, and the connection back', async () => {
     await dry(async () => {
