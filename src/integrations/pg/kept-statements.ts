@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { PgConnection } from './driver.js'
 import type { Step } from './round.js'
 
@@ -18,6 +19,7 @@ export class KeptStatements {
   readonly #kept = new Map<string, Kept>()
   /** Names that the server may or may not know. */
   #doubtful: string[] = []
+  #prefix = ''
   #made = 0
 
   /** The name to bind or describe `step` under. Sends what is needed to prepare it. */
@@ -28,8 +30,10 @@ export class KeptStatements {
     for (const name of this.#doubtful.splice(0)) connection.close({ type: 'S', name })
     const [oldest] = this.#kept
     if (oldest !== undefined && this.#kept.size >= MAX_STATEMENTS) this.#close(connection, ...oldest)
+    // Behind a pooler that nobody has told us of, a name of ours must never be that of another connection's statement.
+    this.#prefix ||= `drytrace_${randomBytes(6).toString('hex')}`
     this.#made += 1
-    const name = `drytrace_${this.#made}`
+    const name = `${this.#prefix}_${this.#made}`
     this.#kept.set(text, { name, types })
     connection.parse({ text, name, ...(types.length > 0 ? { types } : {}) })
     return name

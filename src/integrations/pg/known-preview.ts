@@ -38,7 +38,7 @@ export async function repeatPreview(
   const { conversation, reader, run } = session
   const hazards = reader.knownHazards()
   const overlay = overlayOf(run, conversation.client)
-  if (conversation.status !== 'I' || hazards === undefined || overlay.stale.size > 0) return undefined
+  if (!reader.asserts || hazards === undefined || overlay.stale.size > 0) return undefined
   const place = await reader.probablePlace()
   if (place === undefined) return undefined
   const found = known<KnownPreview>(keyOf(session, statement, place))
@@ -80,10 +80,10 @@ export async function rememberPreview(
 ): Promise<void> {
   const { conversation, reader, run } = session
   const { table } = learned.query
-  if (conversation.status !== 'I' || table === null || described.parameterTypes === undefined) return
+  if (!reader.asserts || table === null || described.parameterTypes === undefined) return
   if (overlayOf(run, conversation.client).stale.size > 0) return
   const place = await reader.place()
-  const { fields: row, error } = await reader.describe(rowQuery(table))
+  const { fields: row, error } = await reader.describe(rowQuery(table), undefined, false)
   if (place === undefined || error !== undefined || row === undefined) return
   // The catalog and the server's description of the row must be of the same moment.
   const columns = table.columns ?? []

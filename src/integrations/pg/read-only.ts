@@ -120,7 +120,7 @@ export class ReadOnly {
     // The next round trip may be another session's.
     const loose = () => state.pooled && state.status === 'I'
     if (state.status === 'E' || loose()) return undefined
-    const ask = certain || state.status !== 'I' || state.moves >= MAX_MOVES
+    const ask = certain || !this.asserts || state.moves >= MAX_MOVES
     if (state.place === undefined || (!state.placeHolds && ask)) {
       const found: (string | null)[] = []
       const answer = await this.query({ text: PLACE_QUERY }, { row: (cells) => void found.push(...cells.map(textOf)) })
@@ -135,15 +135,20 @@ export class ReadOnly {
 
   /** What has the server check that names mean what they did, to go before a statement that relies on it. */
   assertions(): readonly string[] {
-    const { place, placeHolds, status } = this.#conversation.state
-    return status === 'I' && place !== undefined && !placeHolds ? [assertion(place)] : []
+    const { place, placeHolds } = this.#conversation.state
+    return this.asserts && place !== undefined && !placeHolds ? [assertion(place)] : []
+  }
+
+  /** An assertion that fails takes nothing with it: not in the middle of live code's transaction. */
+  get asserts(): boolean {
+    const { status, transaction } = this.#conversation.state
+    return status === 'I' || (status === 'T' && transaction !== undefined)
   }
 
   /** What was relied on held. */
   held(): void {
     const { state } = this.#conversation
-    // Inside a transaction a read of the run may change it unseen.
-    state.placeHolds = state.place !== undefined && state.status === 'I'
+    state.placeHolds = state.place !== undefined && this.asserts
   }
 
   /** What was relied on did not hold: it is looked up again. */
@@ -155,17 +160,16 @@ export class ReadOnly {
 
   /** A query of ours that relies on what is remembered: the server checks that first, in the same round trip. */
   async relying(step: Step, sink: Sink, checks: readonly Step[]): Promise<Answer> {
-    const own = this.#ownFence(true)
-    const answer = await this.#conversation.run(
-      step,
-      { ...own, before: [...own.before, ...this.assertions()], keep: true },
-      sink,
-      checks,
-    )
+    const { pooled, status, kept } = this.#conversation.state
+    // In a transaction a savepoint that turns out not to be prepared would fail it.
+    const own = this.#ownFence(status === 'I')
+    const fence = { ...own, before: [...own.before, ...this.assertions()], keep: status === 'I' }
+    const unkept = (one: Step): Step => (pooled ? { ...one, keep: false } : one)
+    const answer = await this.#conversation.run(unkept(step), fence, sink, checks.map(unkept))
     if (answer.error === undefined) this.held()
     else if (!answer.lost) {
       this.moved()
-      this.#conversation.state.kept.doubt()
+      kept.doubt()
     }
     await this.leave(own, answer)
     return answer

@@ -96,6 +96,25 @@ describe('what comes again takes one round trip', () => {
     expect(new Set(ids).size).toBe(4)
   })
 
+  it('in a transaction of the application too', async () => {
+    await dry(async () => {
+      await client.query('BEGIN')
+      for (let i = 0; i < 2; i += 1) {
+        await insertNote('x')
+        await update()
+        await readItem()
+      }
+      expect(await tripsOf(() => insertNote('y'))).toBe(1)
+      expect(await tripsOf(update)).toBe(1)
+      let row: { qty: number } | undefined
+      expect(await tripsOf(async () => (row = (await readItem()).rows[0]))).toBe(1)
+      expect(row?.qty).toBe(4)
+      await client.query('ROLLBACK')
+      expect((await readItem()).rows[0].qty).toBe(1)
+    })
+    expect((await live.query('SELECT count(*)::int AS n FROM app.note')).rows).toEqual([{ n: 0 }])
+  })
+
   it('a duplicate is found among the rows of the run as among the real ones', () =>
     dry(async () => {
       for (const code of ['x', 'y', 'z']) await insertItem(code)
@@ -154,6 +173,42 @@ describe('what has changed meanwhile is noticed', () => {
       expect((await readItem()).rows[0]).toMatchObject({ place: 'here' })
       expect(takeProblems().map(({ message }) => message)).toEqual([expect.stringMatching(/not overlaid/)])
     }))
+
+  it('names that mean something else, inside a transaction, which goes on', async () => {
+    await live.query(
+      `CREATE FUNCTION app.go(path text) RETURNS text LANGUAGE sql AS $$SELECT set_config('search_path', path, true)$$`,
+    )
+    await inAnotherRun(warmUp)
+    await inAnotherRun(async () => {
+      const qty = async () => (await update()).rows[0].qty
+      await client.query('BEGIN')
+      expect([await qty(), await qty()]).toEqual([2, 3])
+      await client.query('SAVEPOINT here')
+      await client.query(`SET LOCAL search_path = tenant`)
+      expect([await qty(), await qty()]).toEqual([8, 9])
+      await client.query('ROLLBACK TO SAVEPOINT here')
+      expect([await qty(), await qty()]).toEqual([4, 5])
+      // A read like any other, as far as its text tells.
+      await client.query(`SELECT app.go('tenant')`)
+      expect([await qty(), await qty()]).toEqual([8, 9])
+      expect((await readItem()).rows[0]).toMatchObject({ code: 't', qty: 9 })
+      await client.query('COMMIT')
+      expect((await readItem()).rows[0]).toMatchObject({ code: 'a', qty: 5 })
+    })
+    expect((await live.query('SELECT sum(qty)::int AS n FROM app.item')).rows).toEqual([{ n: 2 }])
+  })
+
+  it('statements of ours that are gone, inside a transaction, which goes on', async () => {
+    for (let i = 0; i < 2; i += 1) await inAnotherRun(warmUp)
+    await inAnotherRun(async () => {
+      await client.query('BEGIN')
+      for (let i = 0; i < 2; i += 1) await update()
+      await client.query(`SELECT app.run('DEALLOCATE ALL')`)
+      expect((await update()).rows[0].qty).toBe(4)
+      expect((await update()).rows[0].qty).toBe(5)
+      await client.query('COMMIT')
+    })
+  })
 
   it('a default that live code of this process changes', async () => {
     await inAnotherRun(warmUp)
