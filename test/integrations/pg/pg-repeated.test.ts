@@ -15,6 +15,8 @@ afterAll(async () => {
 })
 
 beforeEach(async () => {
+  // A test that failed inside a transaction holds locks.
+  await client?.end()
   await live.query(`
     DROP SCHEMA IF EXISTS app, tenant CASCADE;
     CREATE SCHEMA app; CREATE SCHEMA tenant;
@@ -29,7 +31,6 @@ beforeEach(async () => {
     INSERT INTO tenant.other VALUES (1, 'eins');
     CREATE FUNCTION app.run(command text) RETURNS void LANGUAGE plpgsql AS 'BEGIN EXECUTE command; END';
   `)
-  await client?.end()
   client = new pg.Client(server.url)
   await client.connect()
   await client.query('SET search_path = app, public')
