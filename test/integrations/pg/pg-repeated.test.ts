@@ -57,6 +57,19 @@ const update = () => client.query('UPDATE item SET qty = qty + 1 WHERE id = $1 R
 const readItem = () => client.query('SELECT * FROM item WHERE id = $1', [1])
 const readOther = () => client.query('SELECT name FROM other WHERE id = $1', [1])
 
+interface KeptRow {
+  readonly statement: string
+  readonly plans: number
+}
+const kept = async () =>
+  (
+    await guard.root(() =>
+      client.query<KeptRow>(
+        `SELECT statement, (generic_plans + custom_plans)::int AS plans FROM pg_prepared_statements WHERE name LIKE 'drytrace%'`,
+      ),
+    )
+  ).rows
+
 describe('what comes again takes one round trip', () => {
   it('a read, of any table, whatever the run has written', () =>
     dry(async () => {
@@ -204,7 +217,9 @@ describe('what has changed meanwhile is noticed', () => {
     await inAnotherRun(async () => {
       await client.query('BEGIN')
       for (let i = 0; i < 2; i += 1) await update()
-      await client.query(`SELECT app.run('DEALLOCATE ALL')`)
+      expect((await kept()).length).toBeGreaterThan(1)
+      await client.query('DEALLOCATE ALL')
+      expect(await kept()).toEqual([])
       expect((await update()).rows[0].qty).toBe(4)
       expect((await update()).rows[0].qty).toBe(5)
       await client.query('COMMIT')
@@ -274,18 +289,6 @@ describe('what has changed meanwhile is noticed', () => {
 })
 
 describe('what a blocked write is worked out with is planned once per connection', () => {
-  interface KeptRow {
-    readonly statement: string
-    readonly plans: number
-  }
-  const kept = async () =>
-    (
-      await guard.root(() =>
-        client.query<KeptRow>(
-          `SELECT statement, (generic_plans + custom_plans)::int AS plans FROM pg_prepared_statements WHERE name LIKE 'drytrace%'`,
-        ),
-      )
-    ).rows
   const previews = async () => (await kept()).filter(({ statement }) => statement.includes('old__'))
 
   it('however many runs repeat it, and whatever ids they make up', async () => {
