@@ -41,7 +41,7 @@ export function overlayShape(overlay: Overlay): string {
     .map((oid) => {
       const touched = overlay.table(oid)
       if (touched === undefined) return oid
-      return `${oid}${touched.rows.size > 0 ? 'r' : ''}${touched.gone.size > 0 ? 'g' : ''}${signatureOf(touched)}`
+      return `${oid}${touched.emptied ? 'e' : ''}${touched.rows.size > 0 ? 'r' : ''}${touched.gone.size > 0 ? 'g' : ''}${signatureOf(touched)}`
     })
     .sort()
     .join(' ')
@@ -178,7 +178,7 @@ function rowsOf(
   hidden: boolean,
   parameter: (touched: TouchedTable, holds: OverlaySlot['holds']) => string,
 ): string {
-  const { table, key, rows, gone } = touched
+  const { table, key, rows, gone, emptied } = touched
   const columns = visible.columns.map(({ name, type, collation }, index) => {
     const value = `CAST(v__.e ->> ${index + 1} AS ${type})`
     return { name: quoteName(name), value: collation === null ? value : `(${value} COLLATE ${collation})` }
@@ -191,7 +191,8 @@ function rowsOf(
   }
   const from = `${quoteName(table.schema)}.${quoteName(table.name)}`
   let text = `SELECT ${real.join(', ')} FROM ${from} r__`
-  if (gone.size > 0) {
+  if (emptied) text += ' WHERE false'
+  else if (gone.size > 0) {
     const same =
       key.length > 0
         ? key.map((name, index) => {

@@ -26,6 +26,8 @@ export interface TouchedTable {
   readonly rows: ReadonlyMap<number, OverlayRow>
   /** Keys of the table's rows that are no longer seen, one array of texts each. */
   readonly gone: ReadonlyMap<string, OverlayRow>
+  /** Truncated: none of the table's rows is seen any more. */
+  readonly emptied: boolean
 }
 
 /** Rows a run may collect in one database, counted as writes: a row that is written twice counts twice. */
@@ -36,6 +38,8 @@ interface Batch {
   readonly at: number
   readonly firstRow: number
   readonly changes: TableChanges
+  /** The table was truncated; there are no changes then. */
+  readonly empties?: boolean
 }
 
 interface Mutable extends TouchedTable {
@@ -43,6 +47,7 @@ interface Mutable extends TouchedTable {
   readonly gone: Map<string, OverlayRow>
   /** Numbers of the rows by key. */
   readonly numbers: Map<string, number>
+  emptied: boolean
 }
 
 let clock = 0
@@ -100,6 +105,15 @@ export class Overlay {
     return true
   }
 
+  /** Takes all rows out of these tables, as a TRUNCATE of `owner` would. */
+  empty(owner: object, tables: readonly Table[]): void {
+    for (const table of tables) {
+      const batch = { owner, at: overlayTime(), firstRow: this.#nextRow, changes: { table, rows: [] }, empties: true }
+      this.#batches.push(batch)
+      this.#replay(batch)
+    }
+  }
+
   /** Takes back what `owner` wrote after `since`. */
   undo(owner: object, since: number): void {
     const kept = this.#batches.filter((batch) => batch.owner !== owner || batch.at < since)
@@ -107,20 +121,17 @@ export class Overlay {
     this.#batches = kept
     this.#count = 0
     // The tables stay, without rows: a statement under way may have found them.
-    for (const { rows, gone, numbers } of this.#tables.values()) {
-      rows.clear()
-      gone.clear()
-      numbers.clear()
-    }
+    for (const touched of this.#tables.values()) clear(touched, false)
     for (const batch of kept) {
       this.#count += batch.changes.rows.length
       this.#replay(batch)
     }
   }
 
-  #replay({ firstRow, changes }: Batch): void {
+  #replay({ firstRow, changes, empties }: Batch): void {
     const { table, rows } = changes
     const touched = this.#touch(table)
+    if (empties) clear(touched, true)
     // All old rows first: a statement may hand one row's key to another.
     for (const { before, id } of rows) if (before !== null) hide(touched, before, id)
     for (const [index, { after }] of rows.entries()) if (after !== null) show(touched, after, firstRow + index)
@@ -130,10 +141,17 @@ export class Overlay {
     const known = this.#tables.get(table.oid)
     if (known !== undefined) return known
     const key = keyColumns(table).map((column) => column.name)
-    const touched = { table, key, rows: new Map(), gone: new Map(), numbers: new Map() }
+    const touched = { table, key, rows: new Map(), gone: new Map(), numbers: new Map(), emptied: false }
     this.#tables.set(table.oid, touched)
     return touched
   }
+}
+
+function clear(touched: Mutable, emptied: boolean): void {
+  touched.rows.clear()
+  touched.gone.clear()
+  touched.numbers.clear()
+  touched.emptied = emptied
 }
 
 /** The parts of one statement together: one part may insert under the key that another deletes. */
@@ -159,7 +177,7 @@ function hide(touched: Mutable, before: OverlayRow, id: string | null): void {
   const own = OVERLAY_ROW.exec(id ?? '')
   const key = keyOf(touched, before)
   if (own !== null) rows.delete(Number(own[1]))
-  else {
+  else if (!touched.emptied) {
     // By key where there is one: live traffic may give the row another ctid meanwhile.
     const values = key ?? [(id ?? '').split(':')[0] ?? null, (id ?? '').split(':').slice(1).join(':')]
     gone.set(JSON.stringify(values), values)

@@ -14,6 +14,8 @@ export interface UtilityPreview {
   readonly notes: readonly string[]
   /** Other tables it would empty. */
   readonly cascades: readonly { readonly table: string; readonly rows: number }[]
+  /** Tables it would leave without rows; undefined where that is not certain. */
+  readonly empties?: readonly string[] | undefined
 }
 
 export interface UtilityReader {
@@ -104,10 +106,13 @@ async function previewTruncate(statement: TruncateStmt, reader: UtilityReader): 
   const cascade = statement.behavior === 'DROP_CASCADE'
   const notes: string[] = []
   const cascades: { table: string; rows: number }[] = []
+  const empties: string[] = []
+  let certain = true
   let total = 0
   for (const [table, estimate, named, triggers] of tables) {
     if (!table) continue
     if (named !== 'true' && !cascade) {
+      certain = false
       notes.push(
         `would fail as the data is now (predicted): 0A000 ${table} has a foreign key to a truncated table, and there is no CASCADE`,
       )
@@ -118,10 +123,11 @@ async function previewTruncate(statement: TruncateStmt, reader: UtilityReader): 
       ? Number(estimate)
       : await reader.count(`SELECT count(*) FROM ${only.has(table) ? 'ONLY ' : ''}${table}`)
     total += rows
+    empties.push(table)
     notes.push(`would delete ${large ? 'about ' : ''}${rows} ${rows === 1 ? 'row' : 'rows'} of ${table}`)
     if (named !== 'true') cascades.push({ table, rows })
     if (triggers === 'true') notes.push(`triggers of ${table} on TRUNCATE were not run`)
   }
   if (statement.restart_seqs) notes.push('would restart the sequences of the tables')
-  return { tag: 'TRUNCATE TABLE', rows: total, notes, cascades }
+  return { tag: 'TRUNCATE TABLE', rows: total, notes, cascades, empties: certain ? empties : undefined }
 }

@@ -13,6 +13,8 @@ export interface UtilityOutcome {
   readonly tag: string
   /** Nothing speaks against the tag being the live one. */
   readonly exact: boolean
+  /** Tables it would leave without rows, where that is certain. */
+  readonly empties: readonly string[] | undefined
 }
 
 const UTILITY =
@@ -64,6 +66,7 @@ export async function previewOfUtility(
       },
       tag: found.tag ?? statement.tag,
       exact: !found.notes.some((note) => note.includes('(predicted)')),
+      empties: found.empties,
     }
   } catch (error) {
     if (conversation.lost !== undefined) throw error

@@ -25,6 +25,7 @@ import {
   type Session,
 } from './session.js'
 import { simulateStatement, soleFunction } from './simulate.js'
+import { keepEmptied } from './truncated.js'
 import { previewOfUtility } from './utility.js'
 
 const DESCRIBABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt', 'ExplainStmt'])
@@ -152,7 +153,8 @@ export async function simulateBlocked(
     }
   }
   const utility = opaque ? undefined : await previewOfUtility(session, statement, values, notes)
-  if (copiesIn || !/^(Explain|Create|Copy)/.test(statement.node))
+  if (statement.node === 'TruncateStmt') await keepEmptied(session, statement, utility?.empties)
+  else if (copiesIn || !/^(Explain|Create|Copy)/.test(statement.node))
     await markStale(session, statement, 'it was not worked out')
   if (utility !== undefined && described?.fields === undefined) {
     record(session, decision, { preview: utility.preview, fidelity: utility.exact ? 'exact' : 'plausible' })

@@ -92,6 +92,7 @@ export function scriptOf(seed: number): Script {
       text: 'DELETE FROM parent p WHERE code = $1 AND NOT EXISTS (SELECT 1 FROM child WHERE parent_id = p.id) RETURNING *',
       values: [code()],
     }),
+    () => ({ kind: 'truncate', text: random(3) === 0 ? 'TRUNCATE parent CASCADE' : 'TRUNCATE child, log', values: [] }),
     () => ({ kind: 'delete', text: 'DELETE FROM log USING parent WHERE what = code || $1', values: ['!'] }),
     () => ({
       kind: 'cte',
