@@ -52,10 +52,12 @@ export function findings(root: unknown): Findings {
     } else if (tag === 'RangeVar' || tag === 'relation') {
       const relation = relationName(value as RangeVar)
       if (relation !== undefined && !local.has(relation)) found.relations.add(relation)
-    } else if (tag === 'FuncCall') {
+    } else if (tag === 'FuncCall' || tag === 'funccall') {
       const path = nameParts((value as FuncCall).funcname)
       const name = path.at(-1) ?? ''
-      const kind = functionKind(path)
+      const known = functionKind(path)
+      // PostgreSQL itself has no procedures: one that is called like a function of its own is the application's.
+      const kind = tag === 'funccall' && known === 'safe' ? 'unknown' : known
       found.functions.add(name)
       if (kind === 'denied') found.denied.add(name)
       else if (kind === 'unknown') found.unknown.add(name)

@@ -15,10 +15,19 @@ export class SqlSyntaxError extends Error {
   override readonly name = 'SqlSyntaxError'
 }
 
+/** One token of a text; `start` and `end` count bytes of UTF-8. */
+export interface Token {
+  readonly start: number
+  readonly end: number
+  readonly text: string
+  readonly tokenName: string
+}
+
 interface Grammar {
   parseSync(text: string): { stmts?: { stmt?: Node; stmt_location?: number; stmt_len?: number }[] }
+  parsePlPgSQLSync(text: string): unknown
   fingerprintSync(text: string): string
-  scanSync(text: string): { tokens: { start: number; end: number; text: string; tokenName: string }[] }
+  scanSync(text: string): { tokens: Token[] }
   deparseSync(node: unknown): string
 }
 
@@ -41,6 +50,7 @@ async function load(): Promise<void> {
   await parser.loadModule()
   grammar = {
     parseSync: parser.parseSync as Grammar['parseSync'],
+    parsePlPgSQLSync: parser.parsePlPgSQLSync,
     fingerprintSync: parser.fingerprintSync,
     scanSync: parser.scanSync,
     deparseSync: deparser.deparseSync as Grammar['deparseSync'],
@@ -103,6 +113,33 @@ export function parseExpression(text: string): Node {
   const value = target !== undefined && 'ResTarget' in target ? target.ResTarget.val : undefined
   if (value === undefined) throw new SqlSyntaxError('expected an expression')
   return value
+}
+
+/**
+ * The syntax tree of a block in PL/pgSQL, in the parser's own tags (`PLpgSQL_…`).
+ * @throws SqlSyntaxError when it is none.
+ */
+export function parseBlock(source: string): unknown {
+  const quote = '$drytrace_block$'
+  if (source.includes(quote) || source.includes('\0')) throw new SqlSyntaxError('the block cannot be quoted')
+  try {
+    return loaded().parsePlPgSQLSync(`CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS ${quote}${source}${quote}`)
+  } catch (error) {
+    if (error instanceof DryTraceError) throw error
+    throw new SqlSyntaxError(messageOf(error))
+  }
+}
+
+/** The tokens of a text, without comments. @throws SqlSyntaxError */
+export function tokensOf(text: string): Token[] {
+  try {
+    return loaded()
+      .scanSync(text)
+      .tokens.filter(({ tokenName }) => !COMMENTS.has(tokenName))
+  } catch (error) {
+    if (error instanceof DryTraceError) throw error
+    throw new SqlSyntaxError(messageOf(error))
+  }
 }
 
 /** The text of a syntax tree. */

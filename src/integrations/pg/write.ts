@@ -27,7 +27,9 @@ import {
 import { simulateStatement, soleFunction } from './simulate.js'
 import { previewOfUtility } from './utility.js'
 
-const DESCRIBABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt', 'ExplainStmt'])
+const DESCRIBABLE = new Set([
+  ...['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt', 'ExplainStmt', 'CallStmt'],
+])
 const PREVIEWABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt'])
 
 /** A statement that a policy rule lets through. Returns the error for the caller. */
