@@ -2,7 +2,7 @@ import type { CopyStmt, DoStmt, ExplainStmt, Node, RangeVar, TransactionStmt, Va
 import { commandTag } from './command-tag.js'
 import { blockContent } from './do-block.js'
 import { type Findings, findings, WRITING } from './findings.js'
-import { ASSIGNING_ID, functionKind } from './functions.js'
+import { ASKING_OF_ID, ASSIGNING_ID, functionKind } from './functions.js'
 import { fingerprint, type ParsedStatement, parseStatements, withoutLiterals } from './grammar.js'
 import { Lru } from './lru.js'
 import { relationName, tagOf } from './tree.js'
@@ -92,8 +92,7 @@ function query(node: Node, found: Findings): Judged {
   // The outermost write names the statement, as PostgreSQL's command tag does.
   if (write !== undefined) return judged(node, 'write', WRITING.get(tagOf(node)) ?? write.operation, found)
   const denied = [...found.denied]
-  // Of an id that nobody has yet the server tells no status.
-  const asked = found.functions.has('txid_status') || found.functions.has('pg_xact_status')
+  const asked = [...found.functions].some((name) => ASKING_OF_ID.has(name))
   const severe = denied.find((name) => asked || !ASSIGNING_ID.has(name))
   if (severe !== undefined) return judged(node, 'deny', 'SELECT', found, severe)
   if (found.locks) return judged(node, 'lock', 'SELECT FOR UPDATE', found)

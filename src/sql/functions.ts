@@ -15,6 +15,9 @@ const DENIED =
 /** Of those, the ones that only tell the id of the transaction, and assign one for that. */
 export const ASSIGNING_ID: ReadonlySet<string> = new Set(['txid_current', 'pg_current_xact_id'])
 
+/** They ask for the fate of an id, and fail for one that nobody has yet. */
+export const ASKING_OF_ID: ReadonlySet<string> = new Set(['txid_status', 'pg_xact_status'])
+
 /** Extension schemas whose functions reach outside the database whatever they are called. */
 const DENIED_SCHEMAS = new Set(['cron', 'net', 'aws_lambda', 'aws_s3', 'pgmq', 'http', 'dblink'])
 

@@ -1,7 +1,7 @@
 import type { FuncCall, Node, RangeFunction, ResTarget } from '@pgsql/types'
-import { ASSIGNING_ID, functionKind } from './functions.js'
+import { ASKING_OF_ID, ASSIGNING_ID, functionKind } from './functions.js'
 import { deparse, parseExpression } from './grammar.js'
-import { nameParts, replace } from './tree.js'
+import { nameParts, replace, walk } from './tree.js'
 
 /** What was taken out of a statement so that it can be executed in a dry run. */
 export interface Neutralised {
@@ -21,10 +21,14 @@ export interface Neutralised {
 export function neutralise(root: Node, syntheticId: () => string): Neutralised {
   const notes = new Set<string>()
   const syntheticIds: string[] = []
+  let asked = false
+  walk(root, (tag, value: FuncCall) => {
+    if (tag === 'FuncCall' && ASKING_OF_ID.has(nameParts(value.funcname).at(-1) ?? '')) asked = true
+  })
   const standIn = (call: FuncCall): Node | undefined => {
     const path = nameParts(call.funcname)
     const name = path.at(-1) ?? ''
-    if (functionKind(path) !== 'denied') return undefined
+    if (functionKind(path) !== 'denied' || (asked && ASSIGNING_ID.has(name))) return undefined
     const expression = standInFor(name, call, () => {
       const id = syntheticId()
       syntheticIds.push(id)

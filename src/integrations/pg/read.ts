@@ -2,7 +2,7 @@ import { DryTraceError, messageOf } from '../../errors.js'
 import type { Decision } from '../../guard/guard.js'
 import { classify, type Statement } from '../../sql/classify.js'
 import { deparse, parseOne } from '../../sql/grammar.js'
-import { hazardOf } from '../../sql/hazards.js'
+import { hazardOf, silentIn } from '../../sql/hazards.js'
 import { neutralise } from '../../sql/neutralise.js'
 import { deliver } from './deliver.js'
 import type { RowDescription } from './driver.js'
@@ -144,6 +144,7 @@ async function runRead(
   const { conversation, reader, query } = session
   if (session.pinned !== undefined && query instanceof Submittable) return await readWhole(session, statement, sent)
   const { overlaid, relies } = plan
+  const alone = !insideDryTransaction(session) && !insideLiveTransaction(session)
   const bare = STICKY.has(statement.node) ? stickyFence(session) : reader.recoverable()
   const assertions = relies ? reader.assertions() : []
   const fence = { before: [...bare.before, ...assertions], after: bare.after }
@@ -203,7 +204,7 @@ async function runRead(
     await leaveFence(session, fence, answer)
     return await runReadOnDataAsItIs(session, statement, text, answer.error, plan.types)
   }
-  const wrote = answer.error.code === READ_ONLY_VIOLATION || endsTransaction(session, statement, answer.error)
+  const wrote = answer.error.code === READ_ONLY_VIOLATION || (alone && endsTransaction(statement, answer.error))
   // In the application's own dry transaction any other error has failed it, as it would have live.
   if (wrote || !insideDryTransaction(session)) await leaveFence(session, fence, answer)
   if (!wrote) return answer.error
@@ -233,9 +234,8 @@ export async function carryOutWrite(
 }
 
 /** A COMMIT or ROLLBACK in a procedure, which live would not have been inside a transaction. */
-function endsTransaction(session: Session, { node }: Statement, { code }: { readonly code?: string }): boolean {
-  if (code !== TRANSACTION_TERMINATION || !/^(Call|Do)Stmt$/.test(node)) return false
-  return !insideDryTransaction(session) && !insideLiveTransaction(session)
+function endsTransaction({ node }: Statement, { code }: { readonly code?: string }): boolean {
+  return code === TRANSACTION_TERMINATION && /^(Call|Do)Stmt$/.test(node)
 }
 
 /** Rows held for a cursor. More of them do not belong into memory. */
@@ -321,7 +321,8 @@ async function culpritOf(session: Session, statement: Statement): Promise<string
   if (session.conversation.status === 'E') return undefined
   if (statement.functions.length === 0 && statement.relations.length === 0) return undefined
   try {
-    return hazardOf(statement, await session.reader.hazards())
+    const hazards = await session.reader.hazards()
+    return hazardOf(statement, hazards) ?? silentIn(statement, hazards)
   } catch (error) {
     if (session.conversation.lost !== undefined) throw error
     // Without the scan only functions we know by name may run.
