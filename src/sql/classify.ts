@@ -3,9 +3,10 @@ import { commandTag } from './command-tag.js'
 import { blockContent } from './do-block.js'
 import { type Findings, findings, WRITING } from './findings.js'
 import { ASKING_OF_ID, ASSIGNING_ID, functionKind } from './functions.js'
-import { fingerprint, type ParsedStatement, parseStatements, withoutLiterals } from './grammar.js'
+import { fingerprint, type ParsedStatement, parseStatements } from './grammar.js'
 import { Lru } from './lru.js'
 import { relationName, tagOf } from './tree.js'
+import { withoutLiterals } from './without-literals.js'
 
 /**
  * What a statement may do, as far as its text tells.

@@ -3,7 +3,8 @@ import path from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { classify, type StatementKind, worstKind } from '../../src/sql/classify.js'
-import { loadGrammar, MAX_TEXT_BYTES, withoutLiterals } from '../../src/sql/grammar.js'
+import { loadGrammar, MAX_TEXT_BYTES, scannedWithoutLiterals } from '../../src/sql/grammar.js'
+import { withoutLiterals } from '../../src/sql/without-literals.js'
 import { ROOT, runCommand, scratchDirectory } from '../support/child.js'
 
 interface Truth {
@@ -49,6 +50,13 @@ describe('against what a real server did', () => {
     )
     expect(reads.length).toBeGreaterThan(50)
     expect(reads.filter(({ sql }) => worstKind(classify(sql)) === 'write')).toEqual([])
+  })
+
+  it('every text loses its literals as the lexer of PostgreSQL has them', () => {
+    const texts = truths.flatMap(({ sql }) => classify(sql)).filter(({ node }) => node !== '')
+    expect(texts.length).toBeGreaterThan(27_000)
+    const wrong = texts.filter(({ text }) => withoutLiterals(text) !== scannedWithoutLiterals(text))
+    expect(wrong.map(({ text }) => text)).toEqual([])
   })
 
   it('every plain write is seen to be one', () => {
@@ -211,5 +219,19 @@ describe('texts', () => {
       "SELECT 'sécret', E'\\x', 0x1F, 1.5, b'101', $1, $$s$$ /* secret */ FROM t -- secret\nWHERE a = 'ä'",
     )
     expect(clean).toBe('SELECT ?, ?, ?, ?, ?, $1, ?   FROM t  \nWHERE a = ?')
+  })
+
+  it.each([
+    ["SELECT U&'s\\0065cret' UESCAPE '!'", 'SELECT ? UESCAPE ?'],
+    ["SELECT 'one'\n  'two', 3", 'SELECT ?, ?'],
+    ["SELECT e'it\\'s', 'it''s'", 'SELECT ?, ?'],
+    ['SELECT $a$ $b$ $a$, a$b$c, "a\'b"', 'SELECT ?, a$b$c, "a\'b"'],
+    ['SELECT a[1..2], t1.c2, .5, 5., 1e-3, 1_000', 'SELECT a[?..?], t1.c2, ?, ?, ?, ?'],
+    ['SELECT /* a /* secret */ b */ 1', 'SELECT   ?'],
+    ["SELECT 1 /*'*/, a-1, a--1\n, 'x'", 'SELECT ?  , a-?, a \n, ?'],
+    ["SELECT é'x' , ö1", 'SELECT é? , ö1'],
+  ])('%j without literals', (text, clean) => {
+    expect(withoutLiterals(text)).toBe(clean)
+    expect(scannedWithoutLiterals(text)).toBe(clean)
   })
 })
