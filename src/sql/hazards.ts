@@ -53,7 +53,8 @@ const WRITES =
 export function hazardsQuery(calls: string): string {
   return `WITH RECURSIVE source AS MATERIALIZED (
   SELECT p.oid, lower(p.proname) AS name, l.lanname, p.provolatile,
-    lower(CASE WHEN p.prosrc = '' AND p.prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid) ELSE p.prosrc END) AS body
+    lower(CASE WHEN p.prosrc = '' AND p.prokind IN ('f', 'p')
+      THEN substr(pg_get_functiondef(p.oid), length('CREATE OR REPLACE ')) ELSE p.prosrc END) AS body
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
   WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
 ), functions AS (
@@ -72,23 +73,27 @@ export function hazardsQuery(calls: string): string {
   SELECT c.oid, lower(c.relname) FROM views v
   JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = v.oid AND d.classid = 'pg_rewrite'::regclass
   JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class c ON c.oid = r.ev_class AND c.relkind = 'v' AND c.oid <> v.oid
-), reach AS (
-  SELECT s.oid AS handler, s.oid FROM source s
+), handlers AS MATERIALIZED (
+  SELECT s.oid, s.name FROM source s
   WHERE s.lanname = 'plpgsql' AND s.body ~ '\\yexception\\y' AND s.body ~ '${HANDLED}'
+), odd_names AS MATERIALIZED (
+  SELECT s.name FROM source s WHERE s.name !~ '^[[:alpha:]_][\\w$]*$'
+), calls AS MATERIALIZED (
+  SELECT DISTINCT s.oid, m[1] AS name FROM source s CROSS JOIN regexp_matches(s.body, '([[:alpha:]_][\\w$]*)"?\\s*\\(', 'g') m
+  WHERE s.lanname IN ('sql', 'plpgsql') AND EXISTS (SELECT FROM handlers)
+  UNION ALL
+  SELECT s.oid, o.name FROM source s JOIN odd_names o ON position(o.name IN s.body) > 0
+  WHERE s.lanname IN ('sql', 'plpgsql')
+), writers AS (
+  SELECT s.oid, s.name FROM source s WHERE s.lanname IN ('sql', 'plpgsql') AND s.body ~ '${WRITES}'
   UNION
-  SELECT r.handler, c.oid FROM reach r JOIN source s ON s.oid = r.oid
-  JOIN source c ON position(c.name IN s.body) > 0 AND c.lanname IN ('sql', 'plpgsql')
-    AND s.body ~ ('\\y' || regexp_replace(c.name, '([^[:alnum:]_])', '\\\\\\1', 'g') || '"?\\s*\\(')
+  SELECT s.oid, s.name FROM writers w JOIN calls c ON c.name = w.name JOIN source s ON s.oid = c.oid
 ), silent AS (
-  SELECT DISTINCT h.oid, h.name FROM reach r JOIN source s ON s.oid = r.oid JOIN source h ON h.oid = r.handler
-  WHERE s.body ~ '${WRITES}'
-), silent_callers AS (
-  SELECT oid, name FROM silent
+  SELECT h.oid, h.name FROM handlers h JOIN writers w ON w.oid = h.oid
   UNION
-  SELECT s.oid, s.name FROM source s JOIN silent_callers f ON s.lanname IN ('sql', 'plpgsql') AND position(f.name IN s.body) > 0
-    AND s.body ~ ('\\y' || regexp_replace(f.name, '([^[:alnum:]_])', '\\\\\\1', 'g') || '"?\\s*\\(')
+  SELECT s.oid, s.name FROM silent f JOIN calls c ON c.name = f.name JOIN source s ON s.oid = c.oid
 ), silent_views AS (
-  SELECT c.oid, lower(c.relname) AS name FROM silent_callers f
+  SELECT c.oid, lower(c.relname) AS name FROM silent f
   JOIN pg_depend d ON d.refclassid = 'pg_proc'::regclass AND d.refobjid = f.oid AND d.classid = 'pg_rewrite'::regclass
   JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class c ON c.oid = r.ev_class AND c.relkind = 'v'
   UNION
@@ -97,7 +102,7 @@ export function hazardsQuery(calls: string): string {
   JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class c ON c.oid = r.ev_class AND c.relkind = 'v' AND c.oid <> v.oid
 )
 SELECT 'f', name FROM functions UNION SELECT 'v', name FROM views
-UNION SELECT 's', name FROM silent_callers UNION SELECT 's', name FROM silent_views`
+UNION SELECT 's', name FROM silent UNION SELECT 's', name FROM silent_views`
 }
 
 export const HAZARDS_QUERY = hazardsQuery(CALLS)
