@@ -88,6 +88,9 @@ interface CompiledRule {
 const SEPARATOR: Readonly<Record<string, string>> = { host: '.', path: '/', relation: '.' }
 
 const MAX_SYSTEMS = 100
+/** The rule that reads pass under where the policy says nothing of them. */
+export const DEFAULT_READ = 'default.read'
+
 const DEFAULT_BOUNDS: PreviewBounds = { cost: 1_000_000, rows: 100_000, milliseconds: 5_000 }
 
 const DEFAULT_BUDGET: Budget = { writes: 10_000, repeats: 1_000, milliseconds: 60 * 60 * 1000 }
@@ -180,7 +183,7 @@ export function compilePolicy(
 
 function byDefault(query: PolicyQuery, onBlocked: 'simulate' | 'throw', expired: string): Ruling {
   if (query.kind === 'read') {
-    return { kind: 'read', verdict: 'allow', onBlocked, rule: 'default.read', reason: 'reads pass' }
+    return { kind: 'read', verdict: 'allow', onBlocked, rule: DEFAULT_READ, reason: 'reads pass' }
   }
   if (query.system === 'net') {
     return {

@@ -1,23 +1,37 @@
-import type { CopyStmt, ExplainStmt, Node, RangeVar, TransactionStmt, VariableSetStmt } from '@pgsql/types'
+import type { CopyStmt, DoStmt, ExplainStmt, Node, RangeVar, TransactionStmt, VariableSetStmt } from '@pgsql/types'
 import { commandTag } from './command-tag.js'
+import { blockContent } from './do-block.js'
 import { type Findings, findings, WRITING } from './findings.js'
-import { fingerprint, type ParsedStatement, parseStatements, withoutLiterals } from './grammar.js'
+import { ASKING_OF_ID, ASSIGNING_ID, functionKind } from './functions.js'
+import { fingerprint, type ParsedStatement, parseStatements } from './grammar.js'
 import { Lru } from './lru.js'
 import { relationName, tagOf } from './tree.js'
+import { withoutLiterals } from './without-literals.js'
 
 /**
  * What a statement may do, as far as its text tells.
  *
  * - `read`: calls only functions known to be harmless. Still runs READ ONLY: views, operators and casts hide calls.
- * - `unsure`: calls functions only the server knows. Runs READ ONLY.
+ * - `unsure`: calls functions or procedures only the server knows, or is a block of such reads. Runs READ ONLY.
  * - `write`: changes data or the catalog. Never runs.
  * - `deny`: has an effect READ ONLY does not stop. Never runs as written.
  * - `lock`: takes row or table locks.
+ * - `xid`: a read that would have a transaction id assigned. Runs READ ONLY with the id that would be the next.
  * - `session`, `txmode`: changes the session, or the transaction's mode.
  * - `tx`: transaction control.
  * - `unparsed`: not SQL, or too long to be read.
  */
-export type StatementKind = 'read' | 'unsure' | 'lock' | 'session' | 'txmode' | 'tx' | 'write' | 'deny' | 'unparsed'
+export type StatementKind =
+  | 'read'
+  | 'unsure'
+  | 'lock'
+  | 'xid'
+  | 'session'
+  | 'txmode'
+  | 'tx'
+  | 'write'
+  | 'deny'
+  | 'unparsed'
 
 export interface Statement {
   readonly kind: StatementKind
@@ -78,9 +92,42 @@ function query(node: Node, found: Findings): Judged {
   const [write] = found.writes
   // The outermost write names the statement, as PostgreSQL's command tag does.
   if (write !== undefined) return judged(node, 'write', WRITING.get(tagOf(node)) ?? write.operation, found)
-  if (found.denied.size > 0) return judged(node, 'deny', 'SELECT', found, [...found.denied][0])
+  const denied = [...found.denied]
+  const asked = [...found.functions].some((name) => ASKING_OF_ID.has(name))
+  const severe = denied.find((name) => asked || !ASSIGNING_ID.has(name))
+  if (severe !== undefined) return judged(node, 'deny', 'SELECT', found, severe)
   if (found.locks) return judged(node, 'lock', 'SELECT FOR UPDATE', found)
+  if (denied.length > 0) return judged(node, 'xid', 'SELECT', found)
   return judged(node, found.unknown.size > 0 ? 'unsure' : 'read', 'SELECT', found)
+}
+
+/** What a procedure does only the server knows; its arguments are expressions. */
+function call(node: Node, found: Findings): Judged {
+  const [denied] = found.denied
+  if (denied !== undefined) return judged(node, 'deny', 'CALL', found, denied)
+  return judged(node, found.writes.length > 0 || found.locks ? 'write' : 'unsure', 'CALL', found)
+}
+
+/** Statements that a block may consist of without being a write. */
+const IN_READING_BLOCK = new Set(['SelectStmt', 'ExplainStmt', 'CallStmt'])
+
+/** An anonymous block is what its statements are: a write, unless each of them only reads. */
+function block(node: Node, statement: DoStmt, found: Findings): Judged {
+  const content = blockContent(statement)
+  const parts = content?.statements.map(judge)
+  const reads = parts?.every(({ node, kind }) => IN_READING_BLOCK.has(node) && (kind === 'read' || kind === 'unsure'))
+  const calls = content?.calls ?? []
+  if (parts === undefined || !reads || calls.some((name) => functionKind([name]) === 'denied')) {
+    found.writes.push({ operation: 'DO', relation: undefined })
+    return judged(node, 'write', 'DO', found)
+  }
+  for (const part of parts) {
+    for (const name of part.functions) found.functions.add(name)
+    for (const name of part.unknown) found.unknown.add(name)
+    for (const name of part.relations) found.relations.add(name)
+  }
+  for (const name of calls) found.functions.add(name)
+  return judged(node, 'unsure', 'DO', found)
 }
 
 /** EXPLAIN executes its statement only with ANALYZE. */
@@ -130,6 +177,10 @@ function judge(node: Node): Judged {
       const inner = query(node, found)
       return { ...inner, kind: inner.kind === 'read' ? 'session' : inner.kind, operation: 'PREPARE' }
     }
+    case 'CallStmt':
+      return call(node, found)
+    case 'DoStmt':
+      return block(node, value, found)
     case 'ExecuteStmt':
       return judged(node, 'unsure', 'EXECUTE', found)
     case 'DeallocateStmt':
@@ -226,6 +277,7 @@ const CAUTION: readonly StatementKind[] = [
   'tx',
   'txmode',
   'lock',
+  'xid',
   'unsure',
   'write',
   'deny',

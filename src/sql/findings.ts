@@ -32,34 +32,58 @@ export function findings(root: unknown): Findings {
     upsert: false,
   }
   const local = new Set<string>()
-  walk(root, (tag, value: { ctename?: string }) => {
-    if (tag === 'CommonTableExpr' && value.ctename) local.add(value.ctename)
-  })
+  const written = new Set<string>()
   walk(root, (tag, value: never) => {
-    const operation = WRITING.get(tag)
-    if (operation !== undefined) {
-      const relation = relationName((value as { relation?: RangeVar }).relation)
-      found.writes.push({ operation, relation })
-      if (relation !== undefined) found.relations.add(relation)
-      if (tag === 'MergeStmt') found.upsert = true
-    } else if (tag === 'onConflictClause') {
-      if ((value as { action?: string }).action === 'ONCONFLICT_UPDATE') found.upsert = true
-    } else if (tag === 'intoClause' || tag === 'into') {
-      const relation = relationName((value as { rel?: RangeVar }).rel)
-      found.writes.push({ operation: 'SELECT INTO', relation })
-    } else if (tag === 'lockingClause') {
-      found.locks = true
-    } else if (tag === 'RangeVar' || tag === 'relation') {
-      const relation = relationName(value as RangeVar)
-      if (relation !== undefined && !local.has(relation)) found.relations.add(relation)
-    } else if (tag === 'FuncCall') {
-      const path = nameParts((value as FuncCall).funcname)
-      const name = path.at(-1) ?? ''
-      const kind = functionKind(path)
-      found.functions.add(name)
-      if (kind === 'denied') found.denied.add(name)
-      else if (kind === 'unknown') found.unknown.add(name)
+    switch (tag) {
+      case 'InsertStmt':
+      case 'UpdateStmt':
+      case 'DeleteStmt':
+      case 'MergeStmt': {
+        const relation = relationName((value as { relation?: RangeVar }).relation)
+        found.writes.push({ operation: WRITING.get(tag) ?? tag, relation })
+        if (relation !== undefined) {
+          found.relations.add(relation)
+          written.add(relation)
+        }
+        if (tag === 'MergeStmt') found.upsert = true
+        return
+      }
+      case 'onConflictClause':
+        if ((value as { action?: string }).action === 'ONCONFLICT_UPDATE') found.upsert = true
+        return
+      case 'intoClause':
+      case 'into':
+        found.writes.push({
+          operation: 'SELECT INTO',
+          relation: relationName((value as { rel?: RangeVar }).rel),
+        })
+        return
+      case 'lockingClause':
+        found.locks = true
+        return
+      case 'CommonTableExpr':
+        local.add((value as { ctename?: string }).ctename ?? '')
+        return
+      case 'RangeVar':
+      case 'relation': {
+        const relation = relationName(value as RangeVar)
+        if (relation !== undefined) found.relations.add(relation)
+        return
+      }
+      case 'FuncCall':
+      case 'funccall': {
+        const path = nameParts((value as FuncCall).funcname)
+        const name = path.at(-1) ?? ''
+        const known = functionKind(path)
+        // PostgreSQL itself has no procedures: one that is called like a function of its own is the application's.
+        const kind = tag === 'funccall' && known === 'safe' ? 'unknown' : known
+        found.functions.add(name)
+        if (kind === 'denied') found.denied.add(name)
+        else if (kind === 'unknown') found.unknown.add(name)
+      }
     }
   })
+  // What a WITH clause names is known only at the end.
+  for (const name of local) if (!written.has(name)) found.relations.delete(name)
   return found
 }

@@ -12,6 +12,12 @@
 const DENIED =
   /^(pg_(try_)?advisory_(xact_)?(lock|unlock)(_shared|_all)*|pg_notify|pg_terminate_backend|pg_cancel_backend|pg_reload_conf|pg_rotate_logfile.*|pg_switch_wal|pg_switch_xlog|pg_create_restore_point|pg_logical_emit_message|pg_(create|copy|drop)_.*slot|pg_sync_replication_slots|pg_replication_.*|pg_logical_slot_(get|peek).*|pg_promote|pg_wal_replay_(pause|resume)|pg_stat_reset.*|pg_stat_force.*|pg_backup_(start|stop)|pg_(start|stop)_backup|pg_log_backend_memory_contexts|pg_log_standby_snapshot|pg_import_system_collations|pg_export_snapshot|pg_file_(write|rename|unlink|sync)|pg_(clear|restore)_(attribute|relation)_stats|lo_(import|export|creat|create|from_bytea|put|unlink|truncate|truncate64|open|close|lseek|lseek64|tell|tell64)|lowrite|loread|nextval|setval|setseed|set_config|dblink.*|http(_.*)?|brin_(summarize|desummarize).*|gin_clean_pending_list|binary_upgrade_.*|pg_prewarm|autoprewarm.*|pg_nextoid|pg_stop_making_pinned_objects|txid_current|pg_current_xact_id|postgres_fdw_disconnect.*|pg_extension_config_dump|amcheck|pg_background_.*|plpgsql_inline_handler)$/
 
+/** Of those, the ones that only tell the id of the transaction, and assign one for that. */
+export const ASSIGNING_ID: ReadonlySet<string> = new Set(['txid_current', 'pg_current_xact_id'])
+
+/** They ask for the fate of an id, and fail for one that nobody has yet. */
+export const ASKING_OF_ID: ReadonlySet<string> = new Set(['txid_status', 'pg_xact_status'])
+
 /** Extension schemas whose functions reach outside the database whatever they are called. */
 const DENIED_SCHEMAS = new Set(['cron', 'net', 'aws_lambda', 'aws_s3', 'pgmq', 'http', 'dblink'])
 

@@ -15,10 +15,19 @@ export class SqlSyntaxError extends Error {
   override readonly name = 'SqlSyntaxError'
 }
 
+/** One token of a text; `start` and `end` count bytes of UTF-8. */
+export interface Token {
+  readonly start: number
+  readonly end: number
+  readonly text: string
+  readonly tokenName: string
+}
+
 interface Grammar {
   parseSync(text: string): { stmts?: { stmt?: Node; stmt_location?: number; stmt_len?: number }[] }
+  parsePlPgSQLSync(text: string): unknown
   fingerprintSync(text: string): string
-  scanSync(text: string): { tokens: { start: number; end: number; text: string; tokenName: string }[] }
+  scanSync(text: string): { tokens: Token[] }
   deparseSync(node: unknown): string
 }
 
@@ -41,6 +50,7 @@ async function load(): Promise<void> {
   await parser.loadModule()
   grammar = {
     parseSync: parser.parseSync as Grammar['parseSync'],
+    parsePlPgSQLSync: parser.parsePlPgSQLSync,
     fingerprintSync: parser.fingerprintSync,
     scanSync: parser.scanSync,
     deparseSync: deparser.deparseSync as Grammar['deparseSync'],
@@ -105,6 +115,33 @@ export function parseExpression(text: string): Node {
   return value
 }
 
+/**
+ * The syntax tree of a block in PL/pgSQL, in the parser's own tags (`PLpgSQL_…`).
+ * @throws SqlSyntaxError when it is none.
+ */
+export function parseBlock(source: string): unknown {
+  const quote = '$drytrace_block$'
+  if (source.includes(quote) || source.includes('\0')) throw new SqlSyntaxError('the block cannot be quoted')
+  try {
+    return loaded().parsePlPgSQLSync(`CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS ${quote}${source}${quote}`)
+  } catch (error) {
+    if (error instanceof DryTraceError) throw error
+    throw new SqlSyntaxError(messageOf(error))
+  }
+}
+
+/** The tokens of a text, without comments. @throws SqlSyntaxError */
+export function tokensOf(text: string): Token[] {
+  try {
+    return loaded()
+      .scanSync(text)
+      .tokens.filter(({ tokenName }) => !COMMENTS.has(tokenName))
+  } catch (error) {
+    if (error instanceof DryTraceError) throw error
+    throw new SqlSyntaxError(messageOf(error))
+  }
+}
+
 /** The text of a syntax tree. */
 export function deparse(node: Node): string {
   return loaded().deparseSync(node)
@@ -118,13 +155,13 @@ export function fingerprint(text: string): string {
 const LITERALS = new Set(['SCONST', 'USCONST', 'XCONST', 'BCONST', 'ICONST', 'FCONST'])
 const COMMENTS = new Set(['SQL_COMMENT', 'C_COMMENT'])
 
-/** The text with every literal replaced by `?` and every comment removed, so that it holds no data. */
-export function withoutLiterals(text: string): string {
+/** `withoutLiterals` by the server's own lexer: exact, and slow, because all tokens come out of it as JSON. */
+export function scannedWithoutLiterals(text: string): string {
   const bytes = Buffer.from(text, 'utf8')
   let out = ''
   let at = 0
   for (const token of loaded().scanSync(text).tokens) {
-    const literal = LITERALS.has(token.tokenName) || /^[bx]?'/i.test(token.text)
+    const literal = LITERALS.has(token.tokenName) || /^([bx]|u&)?'/i.test(token.text)
     if (!literal && !COMMENTS.has(token.tokenName)) continue
     out += bytes.toString('utf8', at, token.start) + (literal ? '?' : ' ')
     at = token.end

@@ -1,7 +1,7 @@
-import type { FuncCall, Node, ResTarget } from '@pgsql/types'
-import { functionKind } from './functions.js'
+import type { FuncCall, Node, RangeFunction, ResTarget } from '@pgsql/types'
+import { ASKING_OF_ID, ASSIGNING_ID, functionKind } from './functions.js'
 import { deparse, parseExpression } from './grammar.js'
-import { nameParts, replace } from './tree.js'
+import { nameParts, replace, walk } from './tree.js'
 
 /** What was taken out of a statement so that it can be executed in a dry run. */
 export interface Neutralised {
@@ -14,23 +14,28 @@ export interface Neutralised {
 /**
  * Takes row locks and calls with a lasting effect out of a statement, in place:
  * locks are dropped, advisory locks are always granted, sequences give
- * synthetic ids. Calls that have no harmless stand-in are left, so classify
- * the result before running it.
+ * synthetic ids, the transaction's id is the next one that nobody has. Calls
+ * that have no harmless stand-in are left, so classify the result before
+ * running it.
  */
 export function neutralise(root: Node, syntheticId: () => string): Neutralised {
   const notes = new Set<string>()
   const syntheticIds: string[] = []
+  let asked = false
+  walk(root, (tag, value: FuncCall) => {
+    if (tag === 'FuncCall' && ASKING_OF_ID.has(nameParts(value.funcname).at(-1) ?? '')) asked = true
+  })
   const standIn = (call: FuncCall): Node | undefined => {
     const path = nameParts(call.funcname)
     const name = path.at(-1) ?? ''
-    if (functionKind(path) !== 'denied') return undefined
+    if (functionKind(path) !== 'denied' || (asked && ASSIGNING_ID.has(name))) return undefined
     const expression = standInFor(name, call, () => {
       const id = syntheticId()
       syntheticIds.push(id)
       return id
     })
     if (expression === undefined) return undefined
-    notes.add(`${name}() was not called`)
+    notes.add(ASSIGNING_ID.has(name) ? `${name}() assigned no transaction id` : `${name}() was not called`)
     return parseExpression(expression)
   }
   replace(root, (node) => {
@@ -38,23 +43,42 @@ export function neutralise(root: Node, syntheticId: () => string): Neutralised {
       delete node['lockingClause']
       notes.add('row locks were not taken')
     }
-    // A constant is no FROM item, so a function there has no stand-in.
-    if ('RangeFunction' in node) return node as Node
+    if ('RangeFunction' in node) {
+      const item = node['RangeFunction'] as RangeFunction
+      const call = soleCall(item)
+      const name = nameParts(call?.funcname).at(-1) ?? ''
+      // A constant is no FROM item, so any other function there has no stand-in.
+      if (call === undefined || !ASSIGNING_ID.has(name)) return node as Node
+      item.alias ??= { aliasname: name }
+      return undefined
+    }
     if ('ResTarget' in node) {
       const target = node['ResTarget'] as ResTarget
       // The result column keeps the name the call would have given it.
-      if (target.name === undefined && target.val !== undefined && 'FuncCall' in target.val) {
-        const swapped = standIn(target.val.FuncCall)
-        if (swapped !== undefined) {
-          target.name = nameParts(target.val.FuncCall.funcname).at(-1)
-          target.val = swapped
-        }
+      const call = target.name === undefined ? namingCall(target.val) : undefined
+      if (call !== undefined && functionKind(nameParts(call.funcname)) === 'denied') {
+        target.name = nameParts(call.funcname).at(-1)
       }
       return undefined
     }
     return 'FuncCall' in node ? standIn(node['FuncCall'] as FuncCall) : undefined
   })
   return { notes: [...notes], syntheticIds }
+}
+
+/** The call that is all of a FROM item. */
+function soleCall({ functions = [] }: RangeFunction): FuncCall | undefined {
+  const [only, ...more] = functions
+  const call = only !== undefined && 'List' in only ? only.List.items?.[0] : undefined
+  return call !== undefined && more.length === 0 && 'FuncCall' in call ? call.FuncCall : undefined
+}
+
+/** The call whose name a result column without an alias gets. */
+function namingCall(value: Node | undefined): FuncCall | undefined {
+  if (value === undefined) return undefined
+  if ('FuncCall' in value) return value.FuncCall
+  if ('TypeCast' in value) return namingCall(value.TypeCast.arg)
+  return 'CollateClause' in value ? namingCall(value.CollateClause.arg) : undefined
 }
 
 const VOID = "CAST('' AS void)"
@@ -66,8 +90,10 @@ function standInFor(name: string, call: FuncCall, syntheticId: () => string): st
   if (name === 'nextval') return `CAST(${syntheticId()} AS bigint)`
   if (name === 'setval' && second !== undefined) return `CAST((${deparse(second)}) AS bigint)`
   if (name === 'set_config' && second !== undefined) return `CAST((${deparse(second)}) AS text)`
-  // The real ones use up a transaction id.
-  if (name === 'txid_current') return 'txid_snapshot_xmax(txid_current_snapshot())'
-  if (name === 'pg_current_xact_id') return 'pg_snapshot_xmax(pg_current_snapshot())'
+  // The real ones use up a transaction id, unless the transaction has one already.
+  if (name === 'txid_current')
+    return 'COALESCE(txid_current_if_assigned(), txid_snapshot_xmax(txid_current_snapshot()))'
+  if (name === 'pg_current_xact_id')
+    return 'COALESCE(pg_current_xact_id_if_assigned(), pg_snapshot_xmax(pg_current_snapshot()))'
   return undefined
 }

@@ -7,7 +7,9 @@ export function walk(root: unknown, visit: (tag: string, value: never) => unknow
     return
   }
   if (typeof root !== 'object' || root === null) return
-  for (const [tag, value] of Object.entries(root)) {
+  // Trees are parsed JSON: they inherit nothing.
+  for (const tag in root) {
+    const value = (root as Record<string, unknown>)[tag]
     if (typeof value !== 'object' || value === null) continue
     if (visit(tag, value as never) === false) continue
     walk(value, visit)

@@ -3,7 +3,8 @@ import path from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { classify, type StatementKind, worstKind } from '../../src/sql/classify.js'
-import { loadGrammar, MAX_TEXT_BYTES, withoutLiterals } from '../../src/sql/grammar.js'
+import { loadGrammar, MAX_TEXT_BYTES, scannedWithoutLiterals } from '../../src/sql/grammar.js'
+import { withoutLiterals } from '../../src/sql/without-literals.js'
 import { ROOT, runCommand, scratchDirectory } from '../support/child.js'
 
 interface Truth {
@@ -51,6 +52,13 @@ describe('against what a real server did', () => {
     expect(reads.filter(({ sql }) => worstKind(classify(sql)) === 'write')).toEqual([])
   })
 
+  it('every text loses its literals as the lexer of PostgreSQL has them', () => {
+    const texts = truths.flatMap(({ sql }) => classify(sql)).filter(({ node }) => node !== '')
+    expect(texts.length).toBeGreaterThan(27_000)
+    const wrong = texts.filter(({ text }) => withoutLiterals(text) !== scannedWithoutLiterals(text))
+    expect(wrong.map(({ text }) => text)).toEqual([])
+  })
+
   it('every plain write is seen to be one', () => {
     const writes = truths.filter(
       ({ sql, truth }) =>
@@ -86,6 +94,10 @@ describe('npm run pg:truth', () => {
     ['a session change is judged a read', [read, { ...read, truth: 'session', readOnly: 'error' }], 1],
     ['a read leaves something behind', [{ ...read, outlivesRollback: true }], 1],
     ['reads are refused', [read, { ...read, sql: "SELECT nextval('s')" }], 1],
+    ['a block is taken for a read', [read, { ...read, sql: 'DO $$begin end$$', truth: 'write' }], 1],
+    ['an id is not assigned', [{ ...read, sql: 'SELECT txid_current()' }], 0],
+    ['row locks are not taken', [{ ...read, sql: 'SELECT 1 FROM t FOR UPDATE' }], 0],
+    ['a table is not locked', [{ ...read, sql: 'LOCK TABLE t' }], 1],
   ])('%s: exit code', async (_, truths, expected) => {
     expect((await score(fileOf(...truths))).code).toBe(expected)
   })
@@ -118,8 +130,30 @@ describe('one statement', () => {
     ['CREATE TABLE x (a int)', 'write', 'CREATE TABLE', 'x'],
     ['DROP TABLE x', 'write', 'DROP TABLE', undefined],
     ['TRUNCATE x', 'write', 'TRUNCATE TABLE', 'x'],
-    ['CALL p()', 'write', 'CALL', undefined],
-    ['DO $$begin end$$', 'write', 'DO', undefined],
+    ['CALL p()', 'unsure', 'CALL', undefined],
+    ['CALL lower(1)', 'unsure', 'CALL', undefined],
+    ["CALL p(nextval('s'))", 'deny', 'CALL', 'nextval'],
+    ['CALL p((SELECT 1 FROM t FOR UPDATE))', 'write', 'CALL', 't'],
+    ['DO $$begin end$$', 'unsure', 'DO', undefined],
+    ['DO $$begin perform f(a) from s.t; end$$', 'unsure', 'DO', 's.t'],
+    ['DO $$begin update t set a = 1; end$$', 'write', 'DO', undefined],
+    ["DO $$begin execute 'select 1'; end$$", 'write', 'DO', undefined],
+    ['DO $$begin commit; end$$', 'write', 'DO', undefined],
+    ['DO $$begin perform 1; exception when others then null; end$$', 'write', 'DO', undefined],
+    ['DO $$begin perform txid_current(); end$$', 'write', 'DO', undefined],
+    ["DO $$declare r s.t := nextval('s'); begin end$$", 'write', 'DO', undefined],
+    ['DO $$declare "R" record default f(); begin end$$', 'write', 'DO', undefined],
+    ['DO $$declare r record; begin r := f(); end$$', 'unsure', 'DO', undefined],
+    ["DO $$declare c cursor for select nextval('s'); begin end$$", 'write', 'DO', undefined],
+    ["DO $$declare a int[]; begin a[nextval('s')] := 1; end$$", 'write', 'DO', undefined],
+    ['DO $$no block$$', 'write', 'DO', undefined],
+    ["DO LANGUAGE plpython3u 'pass'", 'write', 'DO', undefined],
+    ["DO LANGUAGE sql 'SELECT 1'", 'write', 'DO', undefined],
+    ['SELECT txid_current()', 'xid', 'SELECT', undefined],
+    ['SELECT pg_current_xact_id() FROM t FOR UPDATE', 'lock', 'SELECT FOR UPDATE', 't'],
+    ["SELECT txid_current(), nextval('s')", 'deny', 'SELECT', 'nextval'],
+    ['SELECT txid_status(txid_current())', 'deny', 'SELECT', 'txid_current'],
+    ['INSERT INTO t SELECT txid_current()', 'write', 'INSERT', 't'],
     ['NOTIFY chan', 'deny', 'NOTIFY', 'chan'],
     ['LOCK TABLE t', 'lock', 'LOCK TABLE', 't'],
     ['SET search_path = x', 'session', 'SET', 'search_path'],
@@ -134,6 +168,15 @@ describe('one statement', () => {
   ])('%s', (sql, kind, operation, relation) => {
     const [statement] = classify(sql)
     expect(statement).toMatchObject({ kind, operation, relation })
+  })
+
+  it('of a block are told all functions and relations', () => {
+    const [statement] = classify(
+      'DO $$declare n int := f(1); r record; begin for r in select g(a) from s.t loop call h(n); end loop; end$$',
+    )
+    expect(statement?.unknown.toSorted()).toEqual(['f', 'g', 'h'])
+    expect(statement?.functions).toEqual(expect.arrayContaining(['f', 'g', 'h']))
+    expect(statement?.relations).toEqual(['s.t'])
   })
 
   it('is judged by its most cautious function', () => {
@@ -176,5 +219,19 @@ describe('texts', () => {
       "SELECT 'sécret', E'\\x', 0x1F, 1.5, b'101', $1, $$s$$ /* secret */ FROM t -- secret\nWHERE a = 'ä'",
     )
     expect(clean).toBe('SELECT ?, ?, ?, ?, ?, $1, ?   FROM t  \nWHERE a = ?')
+  })
+
+  it.each([
+    ["SELECT U&'s\\0065cret' UESCAPE '!'", 'SELECT ? UESCAPE ?'],
+    ["SELECT 'one'\n  'two', 3", 'SELECT ?, ?'],
+    ["SELECT e'it\\'s', 'it''s'", 'SELECT ?, ?'],
+    ['SELECT $a$ $b$ $a$, a$b$c, "a\'b"', 'SELECT ?, a$b$c, "a\'b"'],
+    ['SELECT a[1..2], t1.c2, .5, 5., 1e-3, 1_000', 'SELECT a[?..?], t1.c2, ?, ?, ?, ?'],
+    ['SELECT /* a /* secret */ b */ 1', 'SELECT   ?'],
+    ["SELECT 1 /*'*/, a-1, a--1\n, 'x'", 'SELECT ?  , a-?, a \n, ?'],
+    ["SELECT é'x' , ö1", 'SELECT é? , ö1'],
+  ])('%j without literals', (text, clean) => {
+    expect(withoutLiterals(text)).toBe(clean)
+    expect(scannedWithoutLiterals(text)).toBe(clean)
   })
 })

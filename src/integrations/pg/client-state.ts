@@ -52,6 +52,41 @@ export function stateOf(client: object): ClientState | undefined {
 /** Encodings in which a byte of ASCII may be half of a character, so that quotes are not where they seem to be. */
 const AMBIGUOUS_ENCODINGS = new Set(['BIG5', 'GB18030', 'GBK', 'JOHAB', 'SJIS', 'SHIFT_JIS_2004', 'UHC'])
 
+interface Ready {
+  readonly status?: TransactionStatus
+}
+
+interface Handling {
+  _handleReadyForQuery?: unknown
+}
+
+const met = new WeakSet<object>()
+
+function meets(handler: unknown): boolean {
+  return typeof handler === 'function' && met.has(handler)
+}
+
+function noteReady(state: ClientState, message: Ready | undefined): void {
+  state.status = message?.status ?? 'I'
+  if (!state.conversing) state.placeHolds = false
+}
+
+/**
+ * Has pg's own handler tell us when the server is ready, before it goes on: a
+ * second listener would make every event of a live connection cost more.
+ */
+export function followReadiness(prototype: object): void {
+  const { _handleReadyForQuery: original } = prototype as Handling
+  if (typeof original !== 'function' || meets(original)) return
+  const patched = function handleReadyForQuery(this: object, message?: Ready): unknown {
+    const state = stateOf(this)
+    if (state !== undefined) noteReady(state, message)
+    return Reflect.apply(original, this, [message])
+  }
+  met.add(patched)
+  ;(prototype as Handling)._handleReadyForQuery = patched
+}
+
 /** Follows what the server says of itself. Call it before the connection is opened. */
 export function followConnection(client: PgClient): ClientState {
   const known = stateOf(client)
@@ -76,10 +111,9 @@ export function followConnection(client: PgClient): ClientState {
   }
   Object.defineProperty(client, STATE, { value: state, enumerable: false })
   client.connection?.on('end', () => undo.rollBack())
-  client.connection?.on('readyForQuery', (message?: { status?: TransactionStatus }) => {
-    state.status = message?.status ?? 'I'
-    if (!state.conversing) state.placeHolds = false
-  })
+  if (!meets((client as Handling)._handleReadyForQuery)) {
+    client.connection?.on('readyForQuery', (message?: Ready) => noteReady(state, message))
+  }
   client.connection?.on('parameterStatus', (message: { parameterName: string; parameterValue: string }) => {
     settings.set(message.parameterName, message.parameterValue)
     state.unreadable = whyUnreadable(settings)

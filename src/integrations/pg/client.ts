@@ -4,7 +4,7 @@ import type { Run } from '../../run/run.js'
 import { shared } from '../../run/store.js'
 import { classify, type Statement, unparsedStatement } from '../../sql/classify.js'
 import { grammarLoaded, loadGrammar } from '../../sql/grammar.js'
-import { type ClientState, followConnection, followDefinitions, stateOf } from './client-state.js'
+import { type ClientState, followConnection, followDefinitions, followReadiness, stateOf } from './client-state.js'
 import { Conversation } from './conversation.js'
 import { loadLibrary, type PgLibrary } from './deliver.js'
 import { isPlainQuery, type PgClient, type PgConnection, type PgQuery, queueOf } from './driver.js'
@@ -28,8 +28,12 @@ export function patchClient(Client: ClientClass, guard: Guard, hook: Hook, file:
   // With the grammar at hand a statement is decided where the caller makes it. A live process may never need it.
   shared.startListeners.add(prepareGrammar)
   if (guard.run() !== undefined) prepareGrammar()
+  followReadiness(prototype)
   const originalQuery = prototype.query
   const originalConnect = prototype.connect
+  // Not inside the patched method: what a closure there captures is allocated by every live call as well.
+  const queryDry = (run: Run, client: PgClient, args: Parameters<PgClient['query']>): unknown =>
+    dryQuery({ guard, hook, library, run, client, send: () => originalQuery.apply(client, args) })
 
   prototype.query = function query(config, values, callback) {
     const run = guard.run() ?? stateOf(this)?.transaction
@@ -37,14 +41,7 @@ export function patchClient(Client: ClientClass, guard: Guard, hook: Hook, file:
       if (remembersAnything()) followDefinitions(this)
       return originalQuery.call(this, config, values, callback)
     }
-    return dryQuery({
-      guard,
-      hook,
-      library,
-      run,
-      client: this,
-      send: () => originalQuery.call(this, config, values, callback),
-    })
+    return queryDry(run, this, [config, values, callback])
   }
 
   prototype.connect = function connect(callback) {

@@ -1,5 +1,7 @@
 import type { Effect } from '../../guard/effect.js'
+import type { Decision } from '../../guard/guard.js'
 import type { Action } from '../../journal/record.js'
+import { DEFAULT_READ } from '../../policy/policy.js'
 import * as semconv from '../../semconv.js'
 import type { Statement } from '../../sql/classify.js'
 
@@ -36,12 +38,18 @@ export function isRead(statement: Statement): boolean {
     case 'session':
     case 'txmode':
     case 'tx':
+    case 'xid':
       return true
     case 'lock':
       return statement.node !== 'LockStmt'
     default:
       return false
   }
+}
+
+/** A call or block that only might read, and that a rule of the policy lets through whatever it does. */
+export function isLetThrough({ node }: Statement, { verdict, error, rule }: Decision): boolean {
+  return /^(Call|Do)Stmt$/.test(node) && verdict === 'allow' && error === undefined && rule !== DEFAULT_READ
 }
 
 /** The last effect of a statement that was judged before: most come from the same endpoint again. */
@@ -64,7 +72,8 @@ function sameEndpoint(left: Endpoint, right: Endpoint): boolean {
 function describe(statement: Statement, endpoint: Endpoint, culprit?: string): Effect {
   if (statement.kind === 'unparsed') throw new Error(`the SQL cannot be judged: ${statement.error}`)
   const read = culprit === undefined && isRead(statement)
-  const called = culprit ?? (statement.kind === 'deny' ? statement.denied[0] : undefined)
+  const procedure = statement.node === 'CallStmt' ? statement.functions[0] : undefined
+  const called = culprit ?? (statement.kind === 'deny' ? statement.denied[0] : procedure)
   const target = called ?? statement.relation ?? endpoint.database ?? 'postgresql'
   const summary =
     called === undefined

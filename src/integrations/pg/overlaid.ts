@@ -22,6 +22,7 @@ import {
   slotValues,
 } from '../../sql/overlay-rewrite.js'
 import { relationUses } from '../../sql/relations.js'
+import { quoteName } from '../../sql/tree.js'
 import type { Dialogue } from './dialogue.js'
 import type { PgClient, RowDescription } from './driver.js'
 import { known, knownKey, remember } from './known.js'
@@ -114,6 +115,7 @@ async function rewriteRead(
   const { reader, query, conversation } = session
   const { node, text } = statement
   if (node === 'ExecuteStmt') throw new NotOverlaid('what EXECUTE reads is not known')
+  if (node === 'CallStmt' || node === 'DoStmt') return await readAsItIs(session, overlay, statement)
   if (node !== 'SelectStmt' && node !== 'CopyStmt' && node !== 'DeclareCursorStmt') return AS_IT_IS
   const given = several || !Array.isArray(query.values) ? [] : (query.values as unknown[])
   const asked = givenTypes(session)
@@ -168,6 +170,22 @@ async function rewriteRead(
     reason = described.error?.message ?? 'the types of its columns would change'
   }
   throw new NotOverlaid(reason)
+}
+
+/** What a procedure or a block reads is in no query that could be rewritten. */
+async function readAsItIs(session: Session, overlay: Overlay, statement: Statement): Promise<typeof AS_IT_IS> {
+  const { relations, unknown, operation } = statement
+  const names = relations.map((name) => name.split('.').map(quoteName).join('.'))
+  const resolve = remembered(session, await session.reader.place())
+  const functions = unknown.map((name) => name.toLowerCase())
+  const resolution = await resolve(names, functions, overlay.oids)
+  if (resolution === undefined) return AS_IT_IS
+  tellStale(session, overlay, statement, resolution)
+  refuseHiddenReads(statement.text, resolution, overlay)
+  if (resolution.relations.some(({ oid }) => oid !== null && overlay.table(oid) !== undefined)) {
+    throw new NotOverlaid(`${operation} is not rewritten`)
+  }
+  return AS_IT_IS
 }
 
 function repeatRead(

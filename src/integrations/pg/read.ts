@@ -2,10 +2,11 @@ import { DryTraceError, messageOf } from '../../errors.js'
 import type { Decision } from '../../guard/guard.js'
 import { classify, type Statement } from '../../sql/classify.js'
 import { deparse, parseOne } from '../../sql/grammar.js'
-import { hazardOf } from '../../sql/hazards.js'
+import { hazardOf, silentIn } from '../../sql/hazards.js'
 import { neutralise } from '../../sql/neutralise.js'
 import { deliver } from './deliver.js'
 import type { RowDescription } from './driver.js'
+import { isRead } from './effect.js'
 import { forgetKnown } from './known.js'
 import { overlaidRead, overlayOf, type ReadPlan, sameColumns, tell } from './overlaid.js'
 import { type Described, type Fence, NO_FENCE, type Sink } from './round.js'
@@ -19,10 +20,13 @@ import {
   type Session,
 } from './session.js'
 import { Submittable } from './submittable.js'
-import { simulateBlocked, wireValues, wouldFail } from './write.js'
+import { executeAllowed, simulateBlocked, wireValues, wouldFail } from './write.js'
 
 /** SQLSTATE of a write in a READ ONLY transaction. */
 const READ_ONLY_VIOLATION = '25006'
+
+/** SQLSTATE of a COMMIT or ROLLBACK where a procedure must not have one. */
+const TRANSACTION_TERMINATION = '2D000'
 
 const NEUTRALISABLE = new Set(['SelectStmt', 'DeclareCursorStmt', 'ExplainStmt', 'CopyStmt'])
 
@@ -44,7 +48,7 @@ export async function executeRead(session: Session, planned: Planned, decision: 
     )
   }
   const culprit = await culpritOf(session, statement)
-  if (culprit !== undefined) return await simulateBlocked(session, statement, session.decide(statement, culprit), true)
+  if (culprit !== undefined) return await carryOutWrite(session, statement, culprit, planned.several)
   const plan = await overlaidRead(session, statement, planned.several)
   const text = planned.several ? statement.text : undefined
   // What calls functions only the server knows is written down before it runs.
@@ -62,8 +66,12 @@ export async function executeNeutralised(
 ): Promise<Error | undefined> {
   session.current = decision
   const harmless = NEUTRALISABLE.has(statement.node) ? neutralised(session, statement) : undefined
-  const culprit = harmless === undefined ? undefined : await culpritOf(session, harmless.statement)
-  if (harmless === undefined || culprit !== undefined) return await simulateBlocked(session, statement, decision, true)
+  const culprit = harmless === undefined ? statement.denied[0] : await culpritOf(session, harmless.statement)
+  if (harmless === undefined || culprit !== undefined) {
+    // It was decided on as the read that it is without.
+    if (isRead(statement)) return await carryOutWrite(session, statement, culprit ?? statement.operation, several)
+    return await simulateBlocked(session, statement, decision, true)
+  }
   const { notes, syntheticIds } = harmless
   // A parameter of what was taken out is of no type that the server could find.
   const described = hasParameters(session)
@@ -136,6 +144,7 @@ async function runRead(
   const { conversation, reader, query } = session
   if (session.pinned !== undefined && query instanceof Submittable) return await readWhole(session, statement, sent)
   const { overlaid, relies } = plan
+  const alone = !insideDryTransaction(session) && !insideLiveTransaction(session)
   const bare = STICKY.has(statement.node) ? stickyFence(session) : reader.recoverable()
   const assertions = relies ? reader.assertions() : []
   const fence = { before: [...bare.before, ...assertions], after: bare.after }
@@ -195,21 +204,38 @@ async function runRead(
     await leaveFence(session, fence, answer)
     return await runReadOnDataAsItIs(session, statement, text, answer.error, plan.types)
   }
-  const wrote = answer.error.code === READ_ONLY_VIOLATION
+  const wrote = answer.error.code === READ_ONLY_VIOLATION || (alone && endsTransaction(statement, answer.error))
   // In the application's own dry transaction any other error has failed it, as it would have live.
   if (wrote || !insideDryTransaction(session)) await leaveFence(session, fence, answer)
   if (!wrote) return answer.error
   const culprit = statement.unknown[0] ?? statement.functions[0] ?? statement.relation ?? statement.operation
+  if (delivered) {
+    const decision = session.decide(statement, culprit)
+    record(session, decision, { note: `refused by the server half way: ${answer.error.message}` })
+    return decision.error ?? answer.error
+  }
+  return await carryOutWrite(session, statement, culprit, plan.several)
+}
+
+/** A query that turns out to be a write: decided on anew, for what `culprit` does. */
+export async function carryOutWrite(
+  session: Session,
+  statement: Statement,
+  culprit: string,
+  several: boolean,
+): Promise<Error | undefined> {
   const decision = session.decide(statement, culprit)
   if (decision.error !== undefined) {
     record(session, decision)
     return decision.error
   }
-  if (delivered) {
-    record(session, decision, { note: `refused by the server half way: ${answer.error.message}` })
-    return answer.error
-  }
+  if (decision.verdict === 'allow') return await executeAllowed(session, statement, decision, several)
   return await simulateBlocked(session, statement, decision, true)
+}
+
+/** A COMMIT or ROLLBACK in a procedure, which live would not have been inside a transaction. */
+function endsTransaction({ node }: Statement, { code }: { readonly code?: string }): boolean {
+  return code === TRANSACTION_TERMINATION && /^(Call|Do)Stmt$/.test(node)
 }
 
 /** Rows held for a cursor. More of them do not belong into memory. */
@@ -239,7 +265,7 @@ async function readWhole(session: Session, statement: Statement, sent: () => voi
   )
   if (answer.error?.code === READ_ONLY_VIOLATION) {
     const culprit = statement.unknown[0] ?? statement.functions[0] ?? statement.relation ?? statement.operation
-    return await simulateBlocked(session, statement, session.decide(statement, culprit), true)
+    return await carryOutWrite(session, statement, culprit, false)
   }
   if (answer.error !== undefined) return answer.error
   if (total > MAX_HELD_ROWS) {
@@ -295,7 +321,8 @@ async function culpritOf(session: Session, statement: Statement): Promise<string
   if (session.conversation.status === 'E') return undefined
   if (statement.functions.length === 0 && statement.relations.length === 0) return undefined
   try {
-    return hazardOf(statement, await session.reader.hazards())
+    const hazards = await session.reader.hazards()
+    return hazardOf(statement, hazards) ?? silentIn(statement, hazards)
   } catch (error) {
     if (session.conversation.lost !== undefined) throw error
     // Without the scan only functions we know by name may run.

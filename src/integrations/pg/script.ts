@@ -3,8 +3,8 @@ import type { Decision } from '../../guard/guard.js'
 import { type Statement, unparsedStatement } from '../../sql/classify.js'
 import { loadGrammar } from '../../sql/grammar.js'
 import { overlayTime } from '../../sql/overlay.js'
-import { isRead } from './effect.js'
-import { executeNeutralised, executeRead, executeSession } from './read.js'
+import { isLetThrough, isRead } from './effect.js'
+import { carryOutWrite, executeNeutralised, executeRead, executeSession } from './read.js'
 import { NO_FENCE } from './round.js'
 import { fail, forgetEndedTransaction, type Planned, record, type Session } from './session.js'
 import { Submittable } from './submittable.js'
@@ -96,6 +96,9 @@ async function executeOne(session: Session, planned: Planned): Promise<Error | u
   noteSyntheticIds(session, statement, decision)
   if (isRead(statement) && decision.verdict !== 'allow')
     return await simulateBlocked(session, statement, decision, true)
+  if (isLetThrough(statement, decision)) {
+    return await carryOutWrite(session, statement, statement.functions[0] ?? statement.operation, planned.several)
+  }
   switch (statement.kind) {
     case 'read':
     case 'unsure':
@@ -104,6 +107,7 @@ async function executeOne(session: Session, planned: Planned): Promise<Error | u
     case 'txmode':
       return await executeSession(session, planned, decision)
     case 'lock':
+    case 'xid':
     case 'deny':
       if (!isRead(statement) && decision.verdict === 'allow') {
         return await executeAllowed(session, statement, decision, planned.several)

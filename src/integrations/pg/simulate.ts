@@ -115,6 +115,8 @@ function statedRows(node: Node, values: readonly unknown[]): readonly StatedRow[
     addConditions(row, node.DeleteStmt.whereClause, values)
     return [row]
   }
+  // Where a procedure has parameters for output, they are one row.
+  if ('CallStmt' in node) return [new Map()]
   if ('SelectStmt' in node) {
     // A queue's fetch function that was refused must come back empty, or its worker works on made-up jobs for ever.
     const from = node.SelectStmt.fromClause?.length || contains(node.SelectStmt.withClause, 'CommonTableExpr')

@@ -28,7 +28,9 @@ import { simulateStatement, soleFunction } from './simulate.js'
 import { keepEmptied } from './truncated.js'
 import { previewOfUtility } from './utility.js'
 
-const DESCRIBABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt', 'ExplainStmt'])
+const DESCRIBABLE = new Set([
+  ...['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt', 'ExplainStmt', 'CallStmt'],
+])
 const PREVIEWABLE = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt', 'SelectStmt'])
 
 /** A statement that a policy rule lets through. Returns the error for the caller. */

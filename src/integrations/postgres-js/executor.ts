@@ -7,7 +7,7 @@ import { type ClientState, followConnection } from '../pg/client-state.js'
 import { Conversation } from '../pg/conversation.js'
 import type { PgLibrary } from '../pg/deliver.js'
 import type { PgClient } from '../pg/driver.js'
-import { type Endpoint, isRead } from '../pg/effect.js'
+import { type Endpoint, isLetThrough, isRead } from '../pg/effect.js'
 import { ReadOnly } from '../pg/read-only.js'
 import { tellNoRollback } from '../pg/rollback/rollback.js'
 import type { Answer } from '../pg/round.js'
@@ -213,5 +213,6 @@ export class Executor {
 }
 
 function isAllowedWrite({ statement, decision }: Planned): boolean {
-  return decision?.verdict === 'allow' && decision.error === undefined && !isRead(statement)
+  if (decision?.verdict !== 'allow' || decision.error !== undefined) return false
+  return !isRead(statement) || isLetThrough(statement, decision)
 }

@@ -39,6 +39,8 @@ describe.skipIf(!pgNativeInstalled)('pg-native (apt-get install libpq-dev, npm c
       CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL, code varchar(5) UNIQUE, data bytea, tags jsonb);
       INSERT INTO item (name, code) SELECT 'item ' || n, 'c' || n FROM generate_series(1, 10) n;
       CREATE TABLE audit (what text);
+      CREATE PROCEDURE counts(OUT n int) LANGUAGE plpgsql AS $$ BEGIN SELECT count(*) INTO n FROM item; END $$;
+      CREATE PROCEDURE commits() LANGUAGE plpgsql AS $$ BEGIN COMMIT; INSERT INTO audit VALUES ('x'); END $$;
       CREATE FUNCTION write_it(x text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit VALUES (x); RETURN x; END $$;
     `)
     native = new bound.Client(server.url)
@@ -65,6 +67,18 @@ describe.skipIf(!pgNativeInstalled)('pg-native (apt-get install libpq-dev, npm c
       "SELECT current_setting('transaction_read_only') AS mode, (SELECT count(*)::int FROM pg_prepared_statements WHERE name LIKE 'drytrace%') AS n",
     )
     expect(rows).toEqual([{ mode: 'off', n: 0 }])
+  })
+
+  it('procedures and blocks that only read are executed, the others are blocked', async () => {
+    expect((await dry(() => native.query('CALL counts(NULL)'))).rows).toEqual([{ n: 10 }])
+    await dry(() => native.query('DO $$ BEGIN ASSERT (SELECT count(*) FROM item) = 10; END $$'))
+    expect((await dry(() => native.query('SELECT txid_current() AS id'))).rows).toEqual([
+      { id: expect.stringMatching(/^\d+$/) },
+    ])
+    expect(takeEffects().map(({ outcome }) => outcome)).toEqual(['allowed', 'allowed', 'allowed'])
+    expect((await dry(() => native.query('CALL commits()'))).command).toBe('CALL')
+    await dry(() => native.query("DO $$ BEGIN PERFORM write_it('x'); END $$"))
+    expect(takeEffects().filter(({ outcome }) => outcome === 'blocked')).toHaveLength(2)
   })
 
   const pick = ({ command, rowCount, rows, fields }: QueryResult) => ({

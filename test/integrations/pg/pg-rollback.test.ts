@@ -39,6 +39,11 @@ postgresWorld(`
     CREATE TRIGGER audit BEFORE INSERT OR UPDATE ON parent FOR EACH ROW EXECUTE FUNCTION audit();
     CREATE FUNCTION add_parent(name text) RETURNS int LANGUAGE sql AS
       $$ INSERT INTO parent (v) VALUES (name) RETURNING id $$;
+    CREATE FUNCTION tries_parent(name text) RETURNS text LANGUAGE plpgsql AS $$
+      BEGIN INSERT INTO parent (v) VALUES (name); RETURN 'added'; EXCEPTION WHEN others THEN RETURN 'not added'; END $$;
+    CREATE PROCEDURE put_parent(name text, OUT id int) LANGUAGE plpgsql AS $$
+      BEGIN INSERT INTO parent (v) VALUES (name) RETURNING parent.id INTO id; END $$;
+    CREATE PROCEDURE counts(OUT n int) LANGUAGE plpgsql AS $$ BEGIN SELECT count(*) INTO n FROM parent; END $$;
   `)
 
 beforeAll(async () => {
@@ -131,6 +136,24 @@ describe('preview: rollback', () => {
     expect(writes.map(({ preview }) => preview?.method)).toEqual(Array(6).fill('rollback'))
     expect(writes[0]?.preview?.notes).toContain('also changed by triggers, rules or cascades: public.child: DELETE 2')
     expect(writes[1]?.target).toBe('add_parent')
+  })
+
+  it('executes procedures, blocks and functions that handle their own errors; those that read see the rest', async () => {
+    const before = await world()
+    await dryRun(async () => {
+      expect((await client.query("CALL put_parent('p', NULL)")).rows).toEqual([{ id: 3 }])
+      expect((await client.query("SELECT tries_parent('t') AS t")).rows).toEqual([{ t: 'added' }])
+      await client.query("DO $$ BEGIN INSERT INTO parent (v) VALUES ('d'); END $$")
+      expect((await client.query('CALL counts(NULL)')).rows).toEqual([{ n: 5 }])
+      await client.query('DO $$ BEGIN ASSERT (SELECT count(*) FROM parent) = 5; END $$')
+    })
+    expect(await world()).toEqual(before)
+    const writes = takeEffects().filter(({ effect }) => effect === 'write')
+    expect(writes.map(({ summary, preview }) => [summary, preview?.method])).toEqual([
+      ['CALL put_parent()', 'rollback'],
+      ['SELECT tries_parent()', 'rollback'],
+      ['DO', 'rollback'],
+    ])
   })
 
   it('maps transactions of the application to savepoints', async () => {

@@ -11,6 +11,11 @@ const SCHEMA = `
   CREATE FUNCTION write_it(x text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit VALUES (now(), x); RETURN 1; END $$;
   CREATE FUNCTION sneaky() RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('transaction_read_only', 'off', true); INSERT INTO audit VALUES (now(), 'sneaky'); RETURN 'done'; END $$;
   CREATE PROCEDURE commit_it() LANGUAGE plpgsql AS $$ BEGIN ROLLBACK; INSERT INTO audit VALUES (now(), 'commit_it'); COMMIT; END $$;
+  CREATE FUNCTION tries_it() RETURNS text LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit VALUES (now(), 'tries'); RETURN 'added'; EXCEPTION WHEN others THEN RETURN 'not added'; END $$;
+  CREATE PROCEDURE calls_it() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit VALUES (now(), 'called'); END $$;
+  CREATE PROCEDURE locks_it() LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_lock(1); END $$;
+  CREATE PROCEDURE unlocks_it() LANGUAGE plpgsql AS $$ BEGIN SET TRANSACTION READ WRITE; INSERT INTO audit VALUES (now(), 'unlocked'); END $$;
+  CREATE PROCEDURE keeps_it() LANGUAGE plpgsql AS $$ BEGIN SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE; PERFORM 1; END $$;
   CREATE VIEW writing AS SELECT write_it(name) FROM parent;
   CREATE OPERATOR @#@ (FUNCTION = write_it, RIGHTARG = text);
   CREATE MATERIALIZED VIEW summary AS SELECT count(*) FROM parent;
@@ -49,6 +54,16 @@ const STATEMENTS = [
   'CHECKPOINT',
   "ALTER SYSTEM SET work_mem = '9MB'",
   'CALL commit_it()',
+  'CALL calls_it()',
+  'CALL locks_it()',
+  'CALL unlocks_it()',
+  'CALL keeps_it()',
+  'CALL keeps_it(); CALL calls_it()',
+  'SELECT tries_it()',
+  "DO $$ BEGIN PERFORM count(*) FROM parent; PERFORM write_it('x'); END $$",
+  'DO $$ DECLARE r record; BEGIN FOR r IN SELECT name FROM parent LOOP CALL calls_it(); END LOOP; END $$',
+  'DO $$ DECLARE r record := (SELECT pg_advisory_lock(1)); BEGIN NULL; END $$',
+  'DO $$ BEGIN CALL locks_it(); END $$',
   'DO $$ BEGIN ROLLBACK; INSERT INTO audit VALUES (now(), 1); COMMIT; END $$',
   "SELECT write_it('x')",
   'SELECT write_it(name) FROM parent',

@@ -25,6 +25,8 @@ observedPostgres(`
     CREATE TABLE t (id serial PRIMARY KEY, v text UNIQUE, n int CHECK (n >= 0) DEFAULT 0);
     CREATE TABLE child (t_id int REFERENCES t, body varchar(5) NOT NULL);
     CREATE TABLE views (page text);
+    CREATE PROCEDURE reads(OUT n int) LANGUAGE plpgsql AS 'BEGIN SELECT count(*) INTO n FROM t; END';
+    CREATE PROCEDURE puts(name text) LANGUAGE sql AS 'INSERT INTO t (v) VALUES (name)';
     CREATE FUNCTION w() RETURNS int LANGUAGE sql AS 'INSERT INTO t (v) VALUES (clock_timestamp()::text) RETURNING id';
   `)
 
@@ -45,6 +47,21 @@ beforeEach(async () => {
 const rows = async () => (await observer.query('SELECT v FROM t ORDER BY v')).rows.map(({ v }) => v)
 const values = async (scope: Sql | TransactionSql = sql) =>
   (await scope`SELECT v FROM t ORDER BY v`.values()).flat() as string[]
+
+describe('procedures', () => {
+  it('are executed where they only read', async () => {
+    await dry(async () => {
+      expect([...(await sql`CALL reads(NULL)`)]).toEqual([{ n: 2 }])
+      await sql`CALL puts('c')`
+    })
+    expect(await rows()).toEqual(['a', 'b'])
+    expect(takeEffects().map(({ effect, outcome, target }) => [effect, outcome, target])).toEqual([
+      ['read', 'allowed', 'reads'],
+      ['read', 'allowed', 'puts'],
+      ['write', 'blocked', 'puts'],
+    ])
+  })
+})
 
 describe('writes', () => {
   it('are blocked and previewed, with rows, tag and count', async () => {
