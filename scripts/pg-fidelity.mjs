@@ -107,6 +107,7 @@ async function measure(session, text, node) {
         return made
       },
       madeUp: (value) => madeUp.has(value),
+      alone: () => session.status === 'I',
       bounds: { cost: 1e9, rows: 1e6, milliseconds: 5000 },
     })
     record.promised = outcome.exact

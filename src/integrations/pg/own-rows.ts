@@ -1,5 +1,6 @@
 import type { Table } from '../../sql/catalog.js'
 import type { Statement } from '../../sql/classify.js'
+import { parseStatements } from '../../sql/grammar.js'
 import type { TableChanges } from '../../sql/overlay.js'
 import { NotOverlaid } from '../../sql/overlay-rewrite.js'
 import type { PgClient } from './driver.js'
@@ -57,7 +58,7 @@ export async function previewWithOwnRows(
 
 /** What a preview is told of one call. */
 export function previewRequest(
-  { guard, run, conversation }: Session,
+  { guard, run, conversation, query, pinned }: Session,
   { text }: Statement,
   values: readonly unknown[],
   types: readonly number[] | undefined,
@@ -72,7 +73,13 @@ export function previewRequest(
     unplanned: !conversation.checks,
     place: placeOf(conversation.client),
     stale: (oid) => overlayOf(run, conversation.client).stale.has(oid),
+    alone: () => conversation.status === 'I' && pinned === undefined && isOnly(query.text),
   }
+}
+
+/** Statements of one text are one transaction. */
+function isOnly(text: unknown): boolean {
+  return typeof text === 'string' && parseStatements(text).length === 1
 }
 
 function tablesIn({ conversation }: Session, place: string): PreviewRequest['tables'] {

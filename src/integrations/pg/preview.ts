@@ -14,6 +14,7 @@ import {
   duplicateWithin,
   type Judging,
   judgeRow,
+  type OpenViolation,
   uniqueKeys,
   type Violation,
 } from '../../sql/violations.js'
@@ -22,6 +23,7 @@ import type { OverlaidPreview } from './overlaid.js'
 import { refusalOfPlanner, secondaryOf } from './preview-bounds.js'
 import { type ReadOnly, textOf } from './read-only.js'
 import type { Sink, Step } from './round.js'
+import { mayClash, type Settled, settle, type Together } from './settle.js'
 import { StandIns } from './stand-ins.js'
 
 /** Records spelled out in the diff; all are counted. */
@@ -56,6 +58,8 @@ export interface PreviewRequest {
   readonly place?: string
   /** The same of one table, by oid. */
   stale?(oid: string): boolean
+  /** The statement is a transaction of its own, so that deferred constraints are checked at its end. */
+  alone?(): boolean
   /** Tables looked up lately. */
   readonly tables?: { get(relation: string): Table | undefined; set(relation: string, table: Table): void }
   /** Told of a preview that would be the same for the same text, but for its values and ids. */
@@ -153,13 +157,14 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
   if (!counted && query.parts.length === 0 && !bringsCascades(query)) {
     request.learn?.({ query, ids, text: template, slots, slotTypes })
   }
-  return await reading.outcome(ids, async (written, sql) =>
-    mayCascade(written, tally.operations)
-      ? await cascadesOf(written, sql, {
-          lookup,
-          count: async (text) => Number((await reader.rows(await step(text)))[0]?.[0]),
-        })
-      : [],
+  const rows = async (text: string) => await reader.rows(await step(text))
+  return await reading.outcome(
+    ids,
+    async (written, sql) =>
+      mayCascade(written, tally.operations)
+        ? await cascadesOf(written, sql, { lookup, count: async (text) => Number((await rows(text))[0]?.[0]) })
+        : [],
+    async (together) => await settle(together, query, { own, rows }),
   )
 }
 
@@ -186,6 +191,8 @@ export function repeatedPreview(
       types: [...(request.types ?? []), ...slotTypes],
     },
     sink: reading.sink,
+    /** Rows that must be judged together are not. */
+    unsettled: () => reading.unsettled(),
     outcome: () => reading.outcome(own, async () => []),
   }
 }
@@ -195,7 +202,15 @@ function readingOf(
   query: PreviewQuery,
   tally: Tally,
   { bounds }: PreviewRequest,
-): { sink: Sink; outcome(ids: StandIns, cascades: Parameters<typeof secondaryOf>[2]): Promise<PreviewOutcome> } {
+): {
+  sink: Sink
+  unsettled(): boolean
+  outcome(
+    ids: StandIns,
+    cascades: Parameters<typeof secondaryOf>[2],
+    settle?: (together: Together) => Promise<Settled | undefined>,
+  ): Promise<PreviewOutcome>
+} {
   const rows: (string | null)[][] = []
   const { table } = query
   const maxRows = bounds?.rows ?? Number.POSITIVE_INFINITY
@@ -213,10 +228,12 @@ function readingOf(
         }
       },
     },
-    async outcome(ids, cascades) {
+    unsettled: () => tally.together(count, query) !== undefined,
+    async outcome(ids, cascades, settle) {
       // The planner's guess was wrong: its caller must not get a part of the rows as all of them.
       if (count > maxRows) throw new PreviewUnsupported(`it writes ${count} rows, more than ${maxRows}`)
-      const violation = tally.violation(count, query)
+      const together = tally.together(count, query)
+      const violation = tally.violation(together === undefined ? [] : await settle?.(together))
       const { secondary, notes: more } = await secondaryOf(query, tally.changes, cascades)
       const notes = [...query.notes, ...tally.notes(), ...more]
       return {
@@ -276,6 +293,13 @@ export function hazardIn(query: PreviewQuery, found: Hazards): string | undefine
   return undefined
 }
 
+const OF_KEYS = /^(23505|23P01|23503|23001|23514e)/
+
+/** The table of a row's address. */
+function ownerOf(id: string): string {
+  return id.slice(0, id.indexOf(':'))
+}
+
 /** Sums up the rows of a preview while they come in. */
 class Tally {
   readonly diff: FieldChange[] = []
@@ -290,15 +314,21 @@ class Tally {
   readonly #judging: Judging
   readonly #merged = new Set<string>()
   #keys = new Map<string, Set<string>>()
-  #certain: { violation: Violation; table: Table; updates: boolean } | undefined
+  #certain: Violation | undefined
+  /** Would be raised once all rows are written. */
+  #late: Violation | undefined
+  /** By label: what other rows of the statement may mend. */
+  readonly #open = new Map<string, OpenViolation & { readonly table: Table }>()
+  #fresh = 0
   readonly #predicted = new Set<string>()
 
   constructor({ operation, parts, upsert }: PreviewQuery, request: PreviewRequest) {
-    const { madeUp, outdated = false, stale = () => false } = request
+    const { madeUp, outdated = false, stale = () => false, alone, invented } = request
     this.#severalWrites = parts.length > 0
     this.#merge = operation === 'MERGE'
     const settled = (oid: string) => !this.#severalWrites && !outdated && !stale(oid)
-    this.#judging = { madeUp, settled }
+    // Of a statement that stands for another one, more may follow.
+    this.#judging = { madeUp, settled, alone: () => !this.#severalWrites && !invented && (alone?.() ?? false) }
     this.#outdated = outdated
     this.#upsert = upsert
   }
@@ -318,21 +348,35 @@ class Tally {
     if (this.records <= MAX_OVERLAY_ROWS + 1) {
       this.changes.at(-1)?.rows.push({ operation: operation as RowChange['operation'], before: old, after: fresh, id })
     }
-    const given = labels == null ? [] : parseTextArray(labels)
-    const judged = judgeRow(table, fresh ?? old ?? [], given, this.#judging, fresh === null)
+    // A row of a child table is under the parent's CHECK constraints only.
+    const inherited = table.kind === 'r' && id !== null && !/^(null|0)$/.test(ownerOf(id)) && ownerOf(id) !== table.oid
+    const given = (labels == null ? [] : parseTextArray(labels)).filter(
+      (label) => !inherited || !OF_KEYS.test(label ?? ''),
+    )
+    if (fresh !== null) this.#fresh++
+    const judged = judgeRow(table, fresh ?? old ?? [], given, this.#judging, operation ?? 'i', old ?? undefined)
     for (const violation of judged.predicted) this.#predict(violation, table)
     if (this.#merge && operation !== 'i' && id !== null) {
-      if (this.#merged.has(id)) this.#certain ??= { violation: MERGED_TWICE, table, updates: false }
+      if (this.#merged.has(id)) this.#certain ??= MERGED_TWICE
       this.#merged.add(id)
     }
-    const twin = this.#severalWrites || fresh === null ? undefined : this.#twin(table, fresh)
-    if (judged.certain === undefined) {
-      if (twin !== undefined) this.#certain ??= { violation: twin, table, updates: false }
-      return
+    const twin = this.#severalWrites || fresh === null || inherited ? undefined : this.#twin(table, fresh)
+    for (const open of judged.open) {
+      if (this.#severalWrites || this.#outdated) this.#predict(open.violation, table)
+      else if (!this.#open.has(open.label)) this.#open.set(open.label, { ...open, table })
     }
-    // Within one statement one part may make room for the other's rows, so a duplicate is only a guess.
-    if ((this.#severalWrites || this.#outdated) && judged.certain.code === '23505') this.#predict(judged.certain, table)
-    else this.#certain ??= { violation: judged.certain, table, updates: operation === 'u' }
+    for (const [violation, late] of [
+      [judged.certain, false],
+      [judged.late, true],
+    ] as const) {
+      if (violation === undefined) continue
+      // Within one statement one part may make room for the other's rows, so a duplicate is only a guess.
+      const guessed = (this.#severalWrites || this.#outdated) && /^(23505|23P01)$/.test(violation.code)
+      if (guessed) this.#predict(violation, table)
+      else if (late) this.#late ??= violation
+      else this.#certain ??= violation
+    }
+    if (judged.certain === undefined && twin !== undefined) this.#certain ??= twin
   }
 
   /** Another row of this statement has taken the key already. */
@@ -351,16 +395,35 @@ class Tally {
     if (this.#predicted.size < MAX_NOTES) this.#predicted.add(describeViolation(violation, table))
   }
 
-  violation(count: number, query: PreviewQuery): Violation | undefined {
-    const found = this.#certain
-    if (found === undefined) return undefined
-    // Another row of the statement may take the key over, or give it back.
-    const { code, message } = found.violation
-    const ofKeys = code === '23505' || message.startsWith('update or delete on')
-    const shuffled = ofKeys && found.updates && count > 1 && !query.upsert
-    if (!shuffled) return found.violation
-    this.#predict(found.violation, found.table)
+  /** What only all rows together can tell; undefined when there is nothing. */
+  together(count: number, { table }: PreviewQuery): Together | undefined {
+    if (this.#certain !== undefined || this.#severalWrites || this.#outdated || table === null) return undefined
+    const open = [...this.#open.values()].filter(({ single }) => !(single && count === 1))
+    const alone = this.#judging.alone ?? (() => false)
+    const checked: Together['checked'] = (constraint) =>
+      !('immediate' in constraint ? !constraint.immediate : constraint.deferrable) || alone()
+    const among = this.#fresh > 1 && !this.#upsert
+    const compares = among && mayClash(table, checked)
+    if (open.length === 0 && !compares) return undefined
+    return { table, labels: new Set(open.map(({ label }) => label)), among, checked }
+  }
+
+  /** What would be raised for certain; `settled` is what the rows together have shown, if that was found out. */
+  violation(settled: Settled | undefined): Violation | undefined {
+    if (this.#certain !== undefined) return this.#certain
+    const single = [...this.#open.values()].find((open) => open.single && this.#isSingle)
+    const found = single?.violation ?? settled?.[0] ?? this.#late
+    if (found !== undefined) return found
+    for (const { violation, table, single: alone } of this.#open.values()) {
+      // The order in which the rows are written decides.
+      const byOrder = alone && /^(23505|23P01)$/.test(violation.code)
+      if (settled === undefined || byOrder) this.#predict(violation, table)
+    }
     return undefined
+  }
+
+  get #isSingle(): boolean {
+    return this.records === 1
   }
 
   /** Something would probably fail. */
