@@ -3,11 +3,11 @@ import { indexColumns, type Table, type UniqueIndex } from './catalog.js'
 import { deparse } from './grammar.js'
 import { assignments } from './preview-assign.js'
 import {
-  constrainedRows,
   idPerRow,
   NO_ROW_ID,
   type PreviewOptions,
   PreviewUnsupported,
+  readFrom,
   rowAsText,
   rowId,
   type Target,
@@ -93,7 +93,7 @@ function insertOrSkip(arbiters: readonly UniqueIndex[], insert: ConflictingInser
   })
   const candidates =
     `SELECT ${['x__.*', ...firsts].join(', ')} FROM (${inserted}) x__ WHERE NOT EXISTS ` +
-    `(SELECT 1 FROM ${constrainedRows(table, options, 'e__')} WHERE ${conflicts(table, arbiters, 'e__', 'x__')})`
+    `(SELECT 1 FROM ${readFrom(target, options, 'e__')} WHERE ${conflicts(table, arbiters, 'e__', 'x__')})`
   const kept = arbiters.map((_, number) => `${quotedAlias}.k${number}__`).join(' AND ')
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
   const returning = bindReturning(statement, {
@@ -112,7 +112,7 @@ function insertOrSkip(arbiters: readonly UniqueIndex[], insert: ConflictingInser
       replaces: false,
       reads: true,
       handled: arbiters,
-      existing: (alias) => constrainedRows(table, options, alias),
+      existing: (alias) => readFrom(target, options, alias),
     }),
     NO_ROW_ID,
     ...(returning ?? []),
@@ -152,7 +152,7 @@ function insertOrUpdate(
   const condition = clause.whereClause === undefined ? 'true' : `(${deparse(clause.whereClause)})`
   const existing =
     `SELECT ${quotedAlias}.tableoid AS to__, ${quotedAlias}.ctid AS ctid__, ${rowAsText(quotedAlias, columns)} AS old__, ` +
-    `${[...kept, ...updated].join(', ')}, ${condition} AS ok__ FROM ${constrainedRows(table, options, target.alias)} ` +
+    `${[...kept, ...updated].join(', ')}, ${condition} AS ok__ FROM ${readFrom(target, options)} ` +
     `WHERE ${conflicts(table, arbiters, quotedAlias, 'excluded')}`
   const either = columns.map((column) => {
     const name = quoteName(column.name)
@@ -181,7 +181,7 @@ function insertOrUpdate(
       command: 'a',
       replaces: true,
       reads: true,
-      existing: (alias) => constrainedRows(table, options, alias),
+      existing: (alias) => readFrom(target, options, alias),
     }),
     rowId(`${quotedAlias}.to__`, `${quotedAlias}.ctid__`),
     ...(returning ?? []),
