@@ -144,6 +144,8 @@ export interface Table {
   readonly policies: readonly Policy[] | null
   /** Of a partition: the condition its rows must meet. */
   readonly partitionBound: string | null
+  /** Of a partitioned table: numbers of the columns of its key, 0 for an expression. */
+  readonly partitionKeys?: readonly number[] | null
   /** Of a partitioned table: its leaves, at most {@link MAX_LEAVES} and one more. */
   readonly leaves: readonly Leaf[] | null
   /** Exclusion constraints, and keys WITHOUT OVERLAPS. */
@@ -248,6 +250,7 @@ export function tableQuery(relation: string): string {
     FROM pg_policy p WHERE p.polrelid = c.oid AND EXISTS (SELECT FROM unnest(p.polroles) r(oid)
       WHERE r.oid = 0 OR pg_has_role(r.oid, 'MEMBER'))) END,
   'partitionBound', CASE WHEN c.relispartition THEN pg_get_partition_constraintdef(c.oid) END,
+  'partitionKeys', (SELECT p.partattrs::int2[] FROM pg_partitioned_table p WHERE p.partrelid = c.oid),
   'leaves', CASE WHEN c.relkind = 'p' THEN (SELECT json_agg(json_build_object(
       'oid', l.relid::oid::text, 'name', (SELECT r.relname FROM pg_class r WHERE r.oid = l.relid),
       'bound', pg_get_partition_constraintdef(l.relid),

@@ -1,6 +1,7 @@
 import type { Exclusion, Reference, Table, UniqueIndex } from './catalog.js'
 import { quoteName, quoteText } from './tree.js'
-import { keyFound, keyGiven, keysOf, otherTable, referenceLabel } from './violation-column.js'
+import { keyFound, keyGiven, keyLabel, keysOf, otherTable, referenceLabel } from './violation-column.js'
+import { constraintOf } from './violation-message.js'
 
 /** What the statement's rows must be judged by together. */
 export interface Settling {
@@ -33,7 +34,7 @@ export function settlingQuery(settling: Settling, preview: string): string | und
       .map((key) => {
         const label = quoteText(`23503:${key.name}`)
         const found = keyFound(key, FRESH, after(settling, 'r__', key.referenced))
-        return `SELECT ${label}, ${FRESH}.raw__, NULL::text[] FROM ${FRESH} WHERE ${keyGiven(key, FRESH)} AND NOT ${found}`
+        return `SELECT ${label}, ${FRESH}.raw__, NULL::text[] FROM ${FRESH} WHERE ${keyGiven(key, FRESH)} AND NOT ${found} ORDER BY ${FRESH}.n__`
       }),
     ...(table.referencedBy ?? []).flatMap((reference) => [
       ...referenceTest(settling, reference, 'd'),
@@ -53,10 +54,14 @@ export function settlingQuery(settling: Settling, preview: string): string | und
     `WITH p__ AS MATERIALIZED (SELECT op__, old__, new__, id__ FROM (${preview}) q__), ` +
     `${FRESH} AS MATERIALIZED (SELECT row_number() OVER () AS n__, p__.new__ AS raw__, p__.old__ AS was__, ${cast('new__')} ` +
     `FROM p__ WHERE p__.op__ IN ('i', 'u') AND ${own}), ` +
-    `${GONE} AS MATERIALIZED (SELECT p__.op__ AS op__, p__.old__ AS raw__, p__.new__ AS next__, ${cast('old__')} ` +
+    `${GONE} AS MATERIALIZED (SELECT row_number() OVER () AS n__, p__.op__ AS op__, p__.old__ AS raw__, p__.new__ AS next__, ${cast('old__')} ` +
     `FROM p__ WHERE p__.op__ IN ('u', 'd') AND ${own}) ` +
     tests.map((test) => `(${test} LIMIT 1)`).join(' UNION ALL ')
   )
+}
+
+function isOf(label: string, kind: string, name: string): boolean {
+  return label.startsWith(kind) && constraintOf(label) === name
 }
 
 /** The rows of the table that the statement leaves alone. */
@@ -84,23 +89,30 @@ function keyTests(settling: Settling): string[] {
     const with_ = (from: string, more = '') =>
       `SELECT ${label}, ${FRESH}.raw__, ${FRESH}.was__ FROM ${FRESH} CROSS JOIN LATERAL ${keysOf(table, index, FRESH)} i__, ` +
       `${from} CROSS JOIN LATERAL ${keysOf(table, index, 'a__')} o__ WHERE ${[...clash, more].filter(Boolean).join(' AND ')}`
-    tests.push(with_(kept(settling, 'a__')), with_(`${FRESH} a__`, `a__.n__ <> ${FRESH}.n__`))
+    tests.push(
+      `${with_(kept(settling, 'a__'))} ORDER BY ${FRESH}.n__`,
+      // The later row meets the one before.
+      `${with_(`${FRESH} a__`, `a__.n__ < ${FRESH}.n__`)} ORDER BY ${FRESH}.n__, a__.n__`,
+    )
   }
   for (const index of table.indexes ?? []) {
     const label = `23505:${index.constraint ?? index.name}`
     // Plain keys of the same statement were compared as they came.
     const compared = index.immediate && index.predicate === null && !index.numbers.includes(0)
-    if (index.exclusion || !checked(index) || !(labels.has(label) || (among && !compared))) continue
+    const named = [...labels].some(
+      (candidate) => candidate === label || isOf(candidate, '23505x', index.constraint ?? index.name),
+    )
+    if (index.exclusion || !checked(index) || !(named || (among && !compared))) continue
     const equals = index.nullsNotDistinct ? 'IS NOT DISTINCT FROM' : '='
     test(
       index,
       index.keys.map(() => equals),
-      quoteText(label),
+      index.predicate === null && !index.numbers.includes(0) ? quoteText(label) : keyLabel(index),
     )
   }
   for (const exclusion of table.exclusions ?? []) {
     const { name, operators, keys } = exclusion
-    const named = [...labels].some((label) => label.startsWith(`23P01:${JSON.stringify([name]).slice(0, -1)}`))
+    const named = [...labels].some((label) => isOf(label, '23P01:', name))
     if (!checked(exclusion) || !(named || among)) continue
     const values = ['i__', 'o__'].flatMap((row) => keys.map((_, number) => `CAST(${row}.k${number}__ AS text)`))
     const list = [`CAST(${quoteText(name)} AS text)`, ...values].join(', ')
@@ -147,5 +159,7 @@ function referenceTest(settling: Settling, reference: Reference, operation: 'u' 
     )
   }
   terms.push(`EXISTS (SELECT 1 FROM ${child} WHERE ${broken.join(' AND ')})`)
-  return [`SELECT ${quoteText(label)}, ${GONE}.next__, ${GONE}.raw__ FROM ${GONE} WHERE ${terms.join(' AND ')}`]
+  return [
+    `SELECT ${quoteText(label)}, ${GONE}.next__, ${GONE}.raw__ FROM ${GONE} WHERE ${terms.join(' AND ')} ORDER BY ${GONE}.n__`,
+  ]
 }

@@ -136,10 +136,16 @@ function uniqueTests(table: Table, alias: string, scope: ViolationScope): string
     const same = index.keys.map((_, number) => `o__.k${number}__ ${equals} i__.k${number}__`)
     if (index.predicate !== null) same.push('o__.p__', 'i__.p__')
     return [
-      `(SELECT ${label} FROM ${of(alias)} i__, ${scope.existing('e__')} CROSS JOIN LATERAL ${of('e__')} o__ ` +
+      `(SELECT ${keyLabel(index)} FROM ${of(alias)} i__, ${scope.existing('e__')} CROSS JOIN LATERAL ${of('e__')} o__ ` +
         `WHERE ${same.join(' AND ')}${another(table, alias, scope)} LIMIT 1)`,
     ]
   })
+}
+
+/** The label of a key with expressions: its name and values as JSON, of the FROM item `i__`. */
+export function keyLabel({ constraint, name, keys }: UniqueIndex): string {
+  const values = keys.map((_, number) => `CAST(i__.k${number}__ AS text)`)
+  return `'23505x' || json_build_array(${[`CAST(${quoteText(constraint ?? name)} AS text)`, ...values].join(', ')})`
 }
 
 /** The existing row `e__` is not the one that is replaced. A child table's row is under no key of the parent. */

@@ -29,6 +29,10 @@ export function violationOf(table: Table, label: string, row: Row, old: Row = ro
       const message = `duplicate key value violates unique constraint "${name}"`
       return { code, message, constraint: name, ...place, ...(detail ? { detail } : {}) }
     }
+    case '23505x': {
+      const message = `duplicate key value violates unique constraint "${constraintOf(label)}"`
+      return { code, message, ...expressionKey(table, name), ...place }
+    }
     case '23P01:':
       return { code, ...place, ...conflictingKey(table, name) }
     case '23503:':
@@ -53,7 +57,12 @@ export function violationOf(table: Table, label: string, row: Row, old: Row = ro
     case '23514p':
       return { code, message: `new row for relation "${name}" violates partition constraint`, ...place, ...failing }
     case '23514r':
-      return { code, message: `no partition of relation "${name}" found for row`, ...place }
+      return {
+        code,
+        message: `no partition of relation "${name}" found for row`,
+        ...place,
+        ...partitionKey(table, row),
+      }
     case '42501:':
       return { code, message: `new row violates row-level security policy for table "${name}"` }
     case '44000:':
@@ -74,7 +83,15 @@ function parted(text: string): [string, string] {
 /** Name of the constraint a label is about. */
 export function constraintOf(label: string): string {
   const name = label.slice(6)
-  return label.startsWith('23P01') ? ((JSON.parse(name) as string[])[0] ?? '') : name
+  return /^(23P01|23505x)/.test(label) ? ((JSON.parse(name) as string[])[0] ?? '') : name
+}
+
+function partitionKey({ columns, partitionKeys, rowSecurityActive }: Table, row: Row): { detail?: string } {
+  const at = (partitionKeys ?? []).map((number) => columns?.findIndex((column) => column.number === number) ?? -1)
+  if (at.length === 0 || at.includes(-1) || rowSecurityActive) return {}
+  const names = at.map((index) => columns?.[index]?.name)
+  const values = at.map((index) => row[index] ?? 'null')
+  return { detail: `Partition key of the failing row contains (${names.join(', ')}) = (${values.join(', ')}).` }
 }
 
 function valuesOf(table: Table, names: readonly string[], row: Row): string {
@@ -86,6 +103,16 @@ function duplicateDetail(table: Table, name: string, row: Row): string | undefin
   if (index === undefined || index.numbers.includes(0)) return undefined
   const columns = indexColumns(table, index).map((column) => column.name)
   return `Key (${columns.join(', ')})=(${valuesOf(table, columns, row)}) already exists.`
+}
+
+/** The label of a key with expressions tells, as JSON, its name and the key. */
+function expressionKey(table: Table, json: string): Pick<Violation, 'detail' | 'constraint'> {
+  const [name = '', ...values] = JSON.parse(json) as (string | null)[]
+  const constraint = name ?? ''
+  const index = table.indexes?.find((candidate) => (candidate.constraint ?? candidate.name) === constraint)
+  if (index === undefined || table.rowSecurityActive) return { constraint }
+  const key = `(${index.keys.join(', ')})=(${values.map((value) => value ?? 'null').join(', ')})`
+  return { constraint, detail: `Key ${key} already exists.` }
 }
 
 /** The label of an exclusion tells, as JSON, its name, the new key and the key that is there. */

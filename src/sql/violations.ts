@@ -43,6 +43,8 @@ export interface OpenViolation {
   readonly violation: Violation
   /** Certain when no other row is written. */
   readonly single: boolean
+  /** Checked row by row: it may fail even though all rows together are well. */
+  readonly ordered: boolean
 }
 
 export interface Judgement {
@@ -85,7 +87,8 @@ export function judgeRow(
   if (operation !== 'd') certain ??= columnViolation(table, row)
   for (const label of given) {
     const violation = violationOf(table, label, row, old)
-    switch (verdictOf(table, label, judging, operation)) {
+    const verdict = verdictOf(table, label, judging, operation)
+    switch (verdict) {
       case 'now':
         certain ??= violation
         break
@@ -93,10 +96,11 @@ export function judgeRow(
         if (!refersToMadeUp(table, label, row, madeUp)) late ??= violation
         break
       case 'open':
-        if (!refersToMadeUp(table, label, row, madeUp)) open.push({ label, violation, single: false })
+        if (!refersToMadeUp(table, label, row, madeUp)) open.push({ label, violation, single: false, ordered: false })
         break
       case 'single':
-        open.push({ label, violation, single: true })
+      case 'ordered':
+        open.push({ label, violation, single: true, ordered: verdict === 'ordered' })
         break
       case 'predicted':
         if (!refersToMadeUp(table, label, row, madeUp)) predicted.push(violation)
@@ -114,19 +118,19 @@ export function judgeRow(
 
 /**
  * `now` fails as the row is written, `late` at the end of the statement; `open`
- * depends on the statement's rows together, and `single` only if there are
- * several. Undefined: it is not checked before the transaction ends.
+ * depends on the statement's rows together, `single` only if there are several,
+ * and `ordered` on their order too. Undefined: it is not checked before the transaction ends.
  */
-type Verdict = 'now' | 'late' | 'open' | 'single' | 'predicted' | undefined
+type Verdict = 'now' | 'late' | 'open' | 'single' | 'ordered' | 'predicted' | undefined
 
 function verdictOf(table: Table, label: string, judging: Judging, operation: string): Verdict {
   const kind = label.slice(0, 6)
   const alone = judging.alone ?? (() => false)
-  if (kind === '23505:' || kind === '23P01:') {
+  if (kind.startsWith('23505') || kind === '23P01:') {
     const { deferrable, deferred } = keyConstraint(table, constraintOf(label))
     if (deferrable && !alone()) return deferred ? undefined : 'predicted'
     // An update of several rows may move the one that is in the way.
-    if (operation === 'u') return 'single'
+    if (operation === 'u') return deferrable ? 'single' : 'ordered'
     return deferrable ? 'late' : 'now'
   }
   if (kind !== '23503:' && kind !== '23503f' && kind[5] !== 'k') return 'now'

@@ -295,6 +295,13 @@ export function hazardIn(query: PreviewQuery, found: Hazards): string | undefine
 
 const OF_KEYS = /^(23505|23P01|23503|23001|23514e)/
 
+/** A key that is checked row by row fails with the first row that meets one that is there. */
+function sameOf(open: readonly OpenViolation[], settled: Violation | undefined): Violation | undefined {
+  if (settled === undefined || !/^(23505|23P01)$/.test(settled.code)) return settled
+  const { constraint } = settled
+  return open.find(({ violation, ordered }) => ordered && violation.constraint === constraint)?.violation ?? settled
+}
+
 /** The table of a row's address. */
 function ownerOf(id: string): string {
   return id.slice(0, id.indexOf(':'))
@@ -411,19 +418,15 @@ class Tally {
   /** What would be raised for certain; `settled` is what the rows together have shown, if that was found out. */
   violation(settled: Settled | undefined): Violation | undefined {
     if (this.#certain !== undefined) return this.#certain
-    const single = [...this.#open.values()].find((open) => open.single && this.#isSingle)
-    const found = single?.violation ?? settled?.[0] ?? this.#late
+    const open = [...this.#open.values()]
+    const single = this.records === 1 ? open.find((each) => each.single)?.violation : undefined
+    const found = single ?? sameOf(open, settled?.[0]) ?? this.#late
     if (found !== undefined) return found
-    for (const { violation, table, single: alone } of this.#open.values()) {
+    for (const { violation, table, ordered } of open) {
       // The order in which the rows are written decides.
-      const byOrder = alone && /^(23505|23P01)$/.test(violation.code)
-      if (settled === undefined || byOrder) this.#predict(violation, table)
+      if (settled === undefined || ordered) this.#predict(violation, table)
     }
     return undefined
-  }
-
-  get #isSingle(): boolean {
-    return this.records === 1
   }
 
   /** Something would probably fail. */
