@@ -100,11 +100,13 @@ export function readFrom(target: Target, options: PreviewOptions, alias: string 
   return options.source?.(target.table, alias) ?? deparse({ RangeVar: named })
 }
 
-/** The written table where its unique indexes are meant: those of a parent know nothing of its child tables. */
-export function readIndexed(target: Target, options: PreviewOptions, alias: string): string {
-  if (target.table.kind !== 'r') return readFrom(target, options, alias)
-  const { inh: _, ...only } = target.relation
-  return readFrom({ ...target, relation: only }, options, alias)
+/** The rows a table's unique and exclusion constraints look at: those of child tables have constraints of their own. */
+export function constrainedRows(table: Table, options: Pick<PreviewOptions, 'source'>, alias: string): string {
+  const only = table.kind === 'p' ? '' : 'ONLY '
+  return (
+    options.source?.(table, alias) ??
+    `${only}${quoteName(table.schema)}.${quoteName(table.name)} AS ${quoteName(alias)}`
+  )
 }
 
 /** The functions behind an assignment to these types: they cut off blanks and fail on the rest, where a cast cuts all. */

@@ -2,8 +2,8 @@ import { type Exclusion, indexColumns, type Table, type UniqueIndex } from '../.
 import { markedTable } from '../../sql/overlay-rewrite.js'
 import { parseTextArray } from '../../sql/pg-array.js'
 import type { PreviewQuery } from '../../sql/preview.js'
+import { constrainedRows } from '../../sql/preview-parts.js'
 import { type Settling, settlingQuery } from '../../sql/settling.js'
-import { quoteName } from '../../sql/tree.js'
 import { type Violation, violationOf } from '../../sql/violation-message.js'
 import type { OverlaidPreview } from './overlaid.js'
 
@@ -23,7 +23,8 @@ export async function settle(
   reader: { readonly own: OverlaidPreview | undefined; rows(text: string): Promise<readonly (string | null)[][]> },
 ): Promise<Settled | undefined> {
   const { table } = together
-  const text = settlingQuery({ ...together, existing: (alias) => ownRows(table, alias, reader.own) }, query.sql)
+  const source = (from: Table, alias: string) => (reader.own?.touches(from) ? markedTable(from.oid, alias) : undefined)
+  const text = settlingQuery({ ...together, existing: (alias) => constrainedRows(table, { source }, alias) }, query.sql)
   if (text === undefined) return []
   let rows: readonly (string | null)[][]
   try {
@@ -37,12 +38,6 @@ export async function settle(
     const before = old == null ? undefined : parseTextArray(old)
     return violationOf(table, label ?? '', row ?? before ?? [], before ?? row)
   })
-}
-
-function ownRows(table: Table, alias: string, own: OverlaidPreview | undefined): string {
-  if (own?.touches(table)) return markedTable(table.oid, alias)
-  const only = table.kind === 'p' ? '' : 'ONLY '
-  return `${only}${quoteName(table.schema)}.${quoteName(table.name)} AS ${quoteName(alias)}`
 }
 
 /** Rows written together may have keys that only the server can compare. */
