@@ -19,7 +19,7 @@ const BOUND_ALL = 0.95
 /** Larger tables are compared by row count and RETURNING only. */
 const MAX_COMPARED_ROWS = 12_000
 /** Errors of a preview that the product gives to the caller; others make it fall back. */
-const RAISED = /^(2[23]|42P10)/
+const RAISED = /^(2[23]|21000|42P10)/
 const WRITES = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt'])
 /** What no preview can know: the clock, chance, and where the server puts a row. */
 const VOLATILE =

@@ -92,6 +92,10 @@ export interface Reference {
   readonly period?: boolean
   readonly relation?: { readonly schema: string; readonly name: string }
   readonly partitioned?: boolean
+  /** Defaults of the columns, as expressions. */
+  readonly defaults?: readonly (string | null)[] | null
+  /** SET NULL or SET DEFAULT are for some of the columns only. */
+  readonly partly?: boolean
   readonly onDelete: string
   readonly onUpdate: string
 }
@@ -166,6 +170,13 @@ const keyNames = (owner: string, numbers: string) =>
   `(SELECT json_agg(a.attname ORDER BY u.o) FROM unnest(k.${numbers}) WITH ORDINALITY u(k, o)
         JOIN pg_attribute a ON a.attrelid = k.${owner} AND a.attnum = u.k)`
 
+/** The expression of a generated column, which may be another one in each leaf. */
+const GENERATED_BY_LEAF = `(SELECT coalesce('CASE' || string_agg(format(' WHEN %s THEN %s', pg_get_partition_constraintdef(l.relid),
+        pg_get_expr(f.adbin, f.adrelid)), '') || ' ELSE ' || pg_get_expr(d.adbin, d.adrelid) || ' END', pg_get_expr(d.adbin, d.adrelid))
+      FROM pg_partition_tree(c.oid) l JOIN pg_attribute b ON b.attrelid = l.relid AND b.attname = a.attname
+      JOIN pg_attrdef f ON f.adrelid = b.attrelid AND f.adnum = b.attnum
+      WHERE l.isleaf AND b.attgenerated <> '' AND pg_get_expr(f.adbin, f.adrelid) <> pg_get_expr(d.adbin, d.adrelid))`
+
 const relationNamed = (owner: string) =>
   `(SELECT json_build_object('schema', s.nspname, 'name', f.relname) FROM pg_class f
         JOIN pg_namespace s ON s.oid = f.relnamespace WHERE f.oid = k.${owner})`
@@ -178,7 +189,7 @@ export function tableQuery(relation: string): string {
       'name', a.attname, 'number', a.attnum, 'type', format_type(a.atttypid, a.atttypmod),
       'baseType', format_type(a.atttypid, NULL), 'typmod', a.atttypmod, 'domain', t.typtype = 'd',
       'notNull', a.attnotnull, 'identity', a.attidentity, 'generated', a.attgenerated,
-      'default', pg_get_expr(d.adbin, d.adrelid), 'domainDefault', coalesce(pg_get_expr(t.typdefaultbin, 0), quote_literal(t.typdefault)),
+      'default', CASE WHEN c.relkind = 'p' AND a.attgenerated <> '' THEN ${GENERATED_BY_LEAF} ELSE pg_get_expr(d.adbin, d.adrelid) END, 'domainDefault', coalesce(pg_get_expr(t.typdefaultbin, 0), quote_literal(t.typdefault)),
       'element', CASE WHEN t.typlen = -1 AND t.typelem <> 0 AND t.typcategory = 'A' THEN format_type(t.typelem, a.atttypmod) END,
       'fields', CASE WHEN t.typtype = 'c' THEN (SELECT json_agg(json_build_object(
           'name', f.attname, 'type', format_type(f.atttypid, f.atttypmod)) ORDER BY f.attnum)
@@ -232,6 +243,9 @@ export function tableQuery(relation: string): string {
       'deferrable', k.condeferrable, 'deferred', k.condeferred, 'hidden', row_security_active(k.conrelid),
       'period', coalesce(to_jsonb(k) ->> 'conperiod', 'false') = 'true',
       'relation', ${relationNamed('conrelid')},
+      'defaults', (SELECT json_agg(pg_get_expr(d.adbin, d.adrelid) ORDER BY u.o) FROM unnest(k.conkey) WITH ORDINALITY u(k, o)
+        LEFT JOIN pg_attrdef d ON d.adrelid = k.conrelid AND d.adnum = u.k),
+      'partly', to_jsonb(k) ->> 'confdelsetcols' IS NOT NULL,
       'partitioned', (SELECT f.relkind = 'p' FROM pg_class f WHERE f.oid = k.conrelid),
       'onDelete', k.confdeltype, 'onUpdate', k.confupdtype) ORDER BY k.oid)
     FROM pg_constraint k WHERE k.confrelid = c.oid AND k.contype = 'f'
@@ -266,12 +280,6 @@ export function tableQuery(relation: string): string {
     SELECT k.conname FROM pg_partition_tree(c.oid) l JOIN pg_constraint k ON k.conrelid = l.relid
       WHERE c.relkind = 'p' AND l.level > 0 AND k.conparentid = 0 AND k.coninhcount = 0
       AND (k.contype IN ('p', 'u', 'x', 'f', 'n') OR k.contype = 'c' AND NOT l.isleaf)
-    UNION ALL
-    SELECT a.attname FROM pg_partition_tree(c.oid) l JOIN pg_attribute a ON a.attrelid = l.relid AND a.attgenerated <> ''
-      JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-      JOIN pg_attribute b ON b.attrelid = c.oid AND b.attname = a.attname
-      JOIN pg_attrdef e ON e.adrelid = b.attrelid AND e.adnum = b.attnum
-      WHERE c.relkind = 'p' AND l.isleaf AND pg_get_expr(d.adbin, d.adrelid) <> pg_get_expr(e.adbin, e.adrelid)
     UNION ALL
     SELECT g.tgname FROM pg_partition_tree(c.oid) l JOIN pg_trigger g ON g.tgrelid = l.relid
       WHERE c.relkind = 'p' AND l.level > 0 AND NOT g.tgisinternal AND g.tgparentid = 0) u),

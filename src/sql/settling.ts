@@ -1,6 +1,15 @@
 import type { Exclusion, Reference, Table, UniqueIndex } from './catalog.js'
 import { quoteName, quoteText } from './tree.js'
-import { keyFound, keyGiven, keyLabel, keysOf, otherTable, referenceLabel } from './violation-column.js'
+import {
+  defaultsLabel,
+  keyFound,
+  keyGiven,
+  keyLabel,
+  keysOf,
+  knownDefaults,
+  otherTable,
+  referenceLabel,
+} from './violation-column.js'
 import { constraintOf } from './violation-message.js'
 
 /** What the statement's rows must be judged by together. */
@@ -39,6 +48,7 @@ export function settlingQuery(settling: Settling, preview: string): string | und
     ...(table.referencedBy ?? []).flatMap((reference) => [
       ...referenceTest(settling, reference, 'd'),
       ...referenceTest(settling, reference, 'u'),
+      ...defaultsTest(settling, reference),
     ]),
   ]
   if (tests.length === 0) return undefined
@@ -161,5 +171,28 @@ function referenceTest(settling: Settling, reference: Reference, operation: 'u' 
   terms.push(`EXISTS (SELECT 1 FROM ${child} WHERE ${broken.join(' AND ')})`)
   return [
     `SELECT ${quoteText(label)}, ${GONE}.next__, ${GONE}.raw__ FROM ${GONE} WHERE ${terms.join(' AND ')} ORDER BY ${GONE}.n__`,
+  ]
+}
+
+/** What SET DEFAULT makes of rows that referred to a key must be there in the end. */
+function defaultsTest(settling: Settling, reference: Reference): string[] {
+  const { table, labels } = settling
+  const defaults = knownDefaults(reference)
+  const { name, columns, referenced, onDelete, onUpdate } = reference
+  if (defaults === undefined || ![...labels].some((label) => isOf(label, '23503d', name))) return []
+  const operations = [onDelete === 'd' ? 'd' : '', onUpdate === 'd' ? 'u' : ''].filter(Boolean)
+  const same = columns.map((column, at) => `c__.${quoteName(column)} = ${GONE}.${quoteName(referenced[at] ?? '')}`)
+  const still = referenced.map((column) => {
+    const at = (table.columns ?? []).findIndex((candidate) => candidate.name === column) + 1
+    return `${GONE}.raw__[${at}] COLLATE "C" IS DISTINCT FROM ${GONE}.next__[${at}] COLLATE "C"`
+  })
+  // Rows that have the default already stay as they are.
+  const own = referenced.map((column, at) => `${GONE}.${quoteName(column)} = (${defaults[at]})`)
+  const found = referenced.map((column, at) => `r__.${quoteName(column)} = (${defaults[at]})`)
+  return [
+    `SELECT CASE WHEN ${own.join(' AND ')} THEN ${quoteText(`23503k${name}`)} ELSE ${defaultsLabel(reference, defaults)} END, ${GONE}.next__, ${GONE}.raw__ FROM ${GONE} ` +
+      `WHERE ${GONE}.op__ IN (${operations.map((operation) => `'${operation}'`).join(', ')}) AND (${still.join(' OR ')}) ` +
+      `AND EXISTS (SELECT 1 FROM ${otherTable(reference, reference.table)} c__ WHERE ${same.join(' AND ')}) ` +
+      `AND NOT EXISTS (SELECT 1 FROM ${after(settling, 'r__', referenced)} WHERE ${found.join(' AND ')}) ORDER BY ${GONE}.n__`,
   ]
 }

@@ -33,7 +33,7 @@ export interface ViolationScope {
  * order PostgreSQL checks it. A label is the SQLSTATE, a letter for the kind
  * (`:` a constraint, `p` a partition's bound, `l` a constraint of a leaf, `r` no
  * partition, `e` an empty period, `f` a MATCH FULL key with some NULLs, `k` a key
- * that is referred to) and a name.
+ * that is referred to, `d` a default that refers to none) and a name.
  */
 export function violationColumn(table: Table, alias: string, scope: ViolationScope): string {
   const tests = [
@@ -235,6 +235,21 @@ export function referenceLabel(table: Table, { name }: Reference, action: string
   return `${action === 'r' ? (table.restrictState ?? '23503') : '23503'}k${name}`
 }
 
+/** What SET DEFAULT would make of a key, where that is known and not NULL: a key that must be there. */
+export function knownDefaults({ defaults, partly }: Reference): readonly string[] | undefined {
+  if (!defaults?.length || partly) return undefined
+  const known = defaults.flatMap((value) => (value !== null && CONSTANT.test(value) ? [value] : []))
+  return known.length === defaults.length ? known : undefined
+}
+
+const CONSTANT = /^(\(?-?\d+(\.\d+)?\)?|'[^']*')(::[\w" .]+(\(\d+\))?)?$/
+
+/** The label of a key that SET DEFAULT would put in place: its name and values as JSON. */
+export function defaultsLabel({ name }: Reference, defaults: readonly string[]): string {
+  const values = defaults.map((value) => `CAST((${value}) AS text)`)
+  return `'23503d' || json_build_array(${[`CAST(${quoteText(name)} AS text)`, ...values].join(', ')})`
+}
+
 /** Foreign keys of others that forbid to take a key away; `alias` is the row after, where there is one. */
 function referenceTests(
   table: Table,
@@ -245,7 +260,9 @@ function referenceTests(
   const columns = table.columns ?? []
   return (table.referencedBy ?? []).flatMap((reference) => {
     const action = alias === undefined ? reference.onDelete : reference.onUpdate
-    if (/[cnd]/.test(action)) return []
+    if (/[cn]/.test(action)) return []
+    const defaults = action === 'd' ? knownDefaults(reference) : undefined
+    if (action === 'd' && defaults === undefined) return []
     if (scope !== undefined && !touches(scope, reference.referenced)) return []
     const at = (name: string) => columns.findIndex((column) => column.name === name)
     const value = (name: string) =>
@@ -263,7 +280,8 @@ function referenceTests(
         ? `${old(at(name))} COLLATE "C" IS DISTINCT FROM CAST(${alias}.${quoteName(name)} AS text) COLLATE "C"`
         : `${value(name)} IS DISTINCT FROM ${alias}.${quoteName(name)}`
     const rekeyed = alias === undefined ? '' : ` AND (${reference.referenced.map(changed).join(' OR ')})`
-    const label = quoteText(referenceLabel(table, reference, action))
+    const label =
+      defaults === undefined ? quoteText(referenceLabel(table, reference, action)) : defaultsLabel(reference, defaults)
     return [`(SELECT ${label} FROM ${otherTable(reference, reference.table)} c__ WHERE ${same}${rekeyed} LIMIT 1)`]
   })
 }

@@ -44,6 +44,8 @@ export function violationOf(table: Table, label: string, row: Row, old: Row = ro
     case '23503k':
     case '23001k':
       return { code, ...referencedKey(table, name, old, code === '23001') }
+    case '23503d':
+      return { code, ...missingDefault(table, name) }
     case '23514e': {
       const message = `empty WITHOUT OVERLAPS value found in column "${name}" in relation "${table.name}"`
       return { code, message }
@@ -83,7 +85,7 @@ function parted(text: string): [string, string] {
 /** Name of the constraint a label is about. */
 export function constraintOf(label: string): string {
   const name = label.slice(6)
-  return /^(23P01|23505x)/.test(label) ? ((JSON.parse(name) as string[])[0] ?? '') : name
+  return /^(23P01|23505x|23503d)/.test(label) ? ((JSON.parse(name) as string[])[0] ?? '') : name
 }
 
 function partitionKey({ columns, partitionKeys, rowSecurityActive }: Table, row: Row): { detail?: string } {
@@ -139,6 +141,16 @@ function missingDetail(table: Table, name: string, row: Row, mixed: boolean): st
   // Row security would let the values leak.
   if (table.rowSecurityActive) return `Key ${there}`
   return `Key (${key.columns.join(', ')})=(${valuesOf(table, key.columns, row)}) ${there}`
+}
+
+/** The label of what SET DEFAULT does tells, as JSON, the foreign key's name and the default key. */
+function missingDefault(table: Table, json: string): Omit<Violation, 'code'> {
+  const [name = '', ...values] = JSON.parse(json) as string[]
+  const reference = table.referencedBy?.find((candidate) => candidate.name === name)
+  const child = reference?.relation ?? { schema: table.schema, name: '' }
+  const message = `insert or update on table "${child.name}" violates foreign key constraint "${name}"`
+  const detail = `Key (${reference?.columns.join(', ')})=(${values.join(', ')}) is not present in table "${table.name}".`
+  return { message, detail, constraint: name, schema: child.schema, table: child.name }
 }
 
 function referencedKey(table: Table, name: string, old: Row, restricts: boolean): Omit<Violation, 'code'> {

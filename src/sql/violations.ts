@@ -133,12 +133,17 @@ function verdictOf(table: Table, label: string, judging: Judging, operation: str
     if (operation === 'u') return deferrable ? 'single' : 'ordered'
     return deferrable ? 'late' : 'now'
   }
-  if (kind !== '23503:' && kind !== '23503f' && kind[5] !== 'k') return 'now'
+  if (kind !== '23503:' && kind !== '23503f' && !/[dk]/.test(kind[5] ?? '')) return 'now'
   const { settled = () => false } = judging
   const name = constraintOf(label)
-  const key: ForeignKey | Reference | undefined = (kind[5] === 'k' ? table.referencedBy : table.foreignKeys)?.find(
-    (candidate) => candidate.name === name,
-  )
+  const key: ForeignKey | Reference | undefined = (
+    /[dk]/.test(kind[5] ?? '') ? table.referencedBy : table.foreignKeys
+  )?.find((candidate) => candidate.name === name)
+  if (kind === '23503d') {
+    // The default may well be there; without a look at all rows nothing is said.
+    const certain = key !== undefined && table.triggers === null && !key.hidden && settled(table.oid)
+    return certain && (!key.deferrable || alone()) ? 'open' : undefined
+  }
   // A trigger may mend it.
   if (key === undefined || table.triggers !== null || (key.deferrable && !alone())) return 'predicted'
   if (kind === '23503f') return 'late'
@@ -193,7 +198,7 @@ function refersToMadeUp(
   row: readonly (string | null)[],
   madeUp: (value: string) => boolean,
 ): boolean {
-  if (!label.startsWith('23503')) return false
+  if (!label.startsWith('23503') || label[5] === 'd') return false
   const columns = table.foreignKeys?.find(({ name }) => name === label.slice(6))?.columns ?? []
   return columns.some((name) => {
     const value = row[table.columns?.findIndex((column) => column.name === name) ?? -1]

@@ -27,6 +27,14 @@ postgresWorld(`
   INSERT INTO pair VALUES (1, 1);
   CREATE TABLE place (n int UNIQUE DEFERRABLE, m int UNIQUE DEFERRABLE INITIALLY DEFERRED);
   INSERT INTO place VALUES (1, 1), (2, 2), (3, 3);
+  CREATE TABLE home (id int PRIMARY KEY);
+  CREATE TABLE guest (home int DEFAULT 0 REFERENCES home ON DELETE SET DEFAULT ON UPDATE SET DEFAULT);
+  INSERT INTO home VALUES (0), (1), (2), (3);
+  INSERT INTO guest VALUES (0), (1);
+  CREATE TABLE lodge (id int PRIMARY KEY);
+  CREATE TABLE lodger (lodge int DEFAULT 7 REFERENCES lodge ON DELETE SET DEFAULT);
+  INSERT INTO lodge VALUES (1), (2);
+  INSERT INTO lodger VALUES (1);
   CREATE TABLE folded (name text, UNIQUE NULLS NOT DISTINCT (name));
   CREATE UNIQUE INDEX folded_lower ON folded (lower(name));
   INSERT INTO folded VALUES ('a');
@@ -89,10 +97,16 @@ describe('what certainly fails, fails with the error of the server', () => {
     ['UPDATE rank SET id = id - 5', '23503'],
     ['INSERT INTO of_pair VALUES (1, NULL)', '23503'],
     // Keys that are checked at the end: of the statement, or of its transaction.
+    ['UPDATE shelf SET id = (SELECT id FROM shelf)', '21000'],
+    ['UPDATE pair SET (a, b) = (SELECT id, id FROM shelf)', '21000'],
     ['INSERT INTO place VALUES (1, 9)', '23505'],
     ['INSERT INTO place VALUES (9, 1)', '23505'],
     ['INSERT INTO place VALUES (8, 8), (8, 9)', '23505'],
     ['UPDATE place SET n = 7', '23505'],
+    ['DELETE FROM home WHERE id < 2', '23503'],
+    ['UPDATE home SET id = 9 WHERE id = 0', '23503'],
+    ['UPDATE home SET id = id + 10 WHERE id IN (0, 1)', '23503'],
+    ['DELETE FROM lodge WHERE id = 1', '23503'],
     ["INSERT INTO folded VALUES ('B'), ('b')", '23505'],
     ['UPDATE split SET v = v + 5', '23514'],
     ['INSERT INTO split VALUES (2, 70)', '23514'],
@@ -119,6 +133,9 @@ describe('what other rows of the statement mend, does not fail', () => {
     ['DELETE FROM node WHERE id = 9'],
     ['UPDATE rank SET id = 4 - id WHERE id = 2'],
     ['DELETE FROM shelf WHERE id = 1'],
+    ['DELETE FROM home WHERE id > 1'],
+    ['UPDATE home SET id = id + 10 WHERE id = 2'],
+    ['UPDATE pair SET (a, b) = (SELECT id, id FROM shelf WHERE id = 3)'],
     ['UPDATE shelf SET id = id WHERE id = 2'],
     ['INSERT INTO of_pair VALUES (NULL, NULL)'],
     ['UPDATE place SET n = n + 1'],
