@@ -1,4 +1,5 @@
 import { type Column, type ForeignKey, indexColumns, type Reference, type Table, tableName } from './catalog.js'
+import { type ConstraintModes, isChecked } from './constraint-modes.js'
 import { constraintOf, type Violation, violationOf } from './violation-message.js'
 
 export type { Violation } from './violation-message.js'
@@ -33,8 +34,8 @@ export interface Judging {
   madeUp?(value: string): boolean
   /** The data of this table (by oid) is what the statement would meet; without it, foreign keys are guesses. */
   settled?(oid: string): boolean
-  /** The statement is a transaction of its own: deferred constraints are checked at its end. */
-  alone?(): boolean
+  /** When deferrable constraints are checked. */
+  modes?(): ConstraintModes
 }
 
 /** A violation by the rows as they are, which other rows of the same statement may mend. */
@@ -125,10 +126,11 @@ type Verdict = 'now' | 'late' | 'open' | 'single' | 'ordered' | 'predicted' | un
 
 function verdictOf(table: Table, label: string, judging: Judging, operation: string): Verdict {
   const kind = label.slice(0, 6)
-  const alone = judging.alone ?? (() => false)
+  const checked = (constraint: { deferrable: boolean; deferred?: boolean }) => isChecked(constraint, judging.modes?.())
   if (kind.startsWith('23505') || kind === '23P01:') {
-    const { deferrable, deferred } = keyConstraint(table, constraintOf(label))
-    if (deferrable && !alone()) return deferred ? undefined : 'predicted'
+    const constraint = keyConstraint(table, constraintOf(label))
+    const { deferrable, deferred } = constraint
+    if (!checked(constraint)) return deferred ? undefined : 'predicted'
     // An update of several rows may move the one that is in the way.
     if (operation === 'u') return deferrable ? 'single' : 'ordered'
     return deferrable ? 'late' : 'now'
@@ -142,10 +144,10 @@ function verdictOf(table: Table, label: string, judging: Judging, operation: str
   if (kind === '23503d') {
     // The default may well be there; without a look at all rows nothing is said.
     const certain = key !== undefined && table.triggers === null && !key.hidden && settled(table.oid)
-    return certain && (!key.deferrable || alone()) ? 'open' : undefined
+    return certain && checked(key) ? 'open' : undefined
   }
   // A trigger may mend it.
-  if (key === undefined || table.triggers !== null || (key.deferrable && !alone())) return 'predicted'
+  if (key === undefined || table.triggers !== null || !checked(key)) return 'predicted'
   if (kind === '23503f') return 'late'
   const other = 'referencedOid' in key ? key.referencedOid : key.oid
   if (key.hidden || !settled(other)) return 'predicted'

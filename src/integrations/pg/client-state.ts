@@ -1,4 +1,5 @@
 import type { Run } from '../../run/run.js'
+import type { ConstraintModes } from '../../sql/constraint-modes.js'
 import type { PgClient } from './driver.js'
 import { noteTag } from './known.js'
 import { UndoLog } from './undo-log.js'
@@ -28,6 +29,8 @@ export interface ClientState {
   followed: boolean
   /** Live code has changed definitions and may not have committed them. */
   defining: boolean
+  /** SET CONSTRAINTS has run in this transaction. */
+  constraintsSet?: { readonly modes: ConstraintModes } | undefined
   /** Opened by a dry run and not yet handed out by the pool. */
   newborn: boolean
   /** What the server says of its settings. */

@@ -1,8 +1,8 @@
 import type { Table } from '../../sql/catalog.js'
 import type { Statement } from '../../sql/classify.js'
-import { parseStatements } from '../../sql/grammar.js'
 import type { TableChanges } from '../../sql/overlay.js'
 import { NotOverlaid } from '../../sql/overlay-rewrite.js'
+import { constraintModes } from './constraint-modes.js'
 import type { PgClient } from './driver.js'
 import { known, knownKey, remember } from './known.js'
 import { ambiguousSettings, OverlaidPreview, overlayOf, remembered, tell, tellStale } from './overlaid.js'
@@ -58,11 +58,12 @@ export async function previewWithOwnRows(
 
 /** What a preview is told of one call. */
 export function previewRequest(
-  { guard, run, conversation, query, pinned }: Session,
+  session: Session,
   { text }: Statement,
   values: readonly unknown[],
   types: readonly number[] | undefined,
 ): PreviewRequest {
+  const { guard, run, conversation } = session
   return {
     text,
     values,
@@ -73,13 +74,8 @@ export function previewRequest(
     unplanned: !conversation.checks,
     place: placeOf(conversation.client),
     stale: (oid) => overlayOf(run, conversation.client).stale.has(oid),
-    alone: () => conversation.status === 'I' && pinned === undefined && isOnly(query.text),
+    modes: () => constraintModes(session),
   }
-}
-
-/** Statements of one text are one transaction. */
-function isOnly(text: unknown): boolean {
-  return typeof text === 'string' && parseStatements(text).length === 1
 }
 
 function tablesIn({ conversation }: Session, place: string): PreviewRequest['tables'] {

@@ -3,6 +3,7 @@ import type { PreviewBounds } from '../../policy/policy.js'
 import { cascadesOf, mayCascade } from '../../sql/cascades.js'
 import { readTable, type Table, tableQuery } from '../../sql/catalog.js'
 import { classify } from '../../sql/classify.js'
+import { type ConstraintModes, isChecked } from '../../sql/constraint-modes.js'
 import { type Hazards, hazardOf } from '../../sql/hazards.js'
 import { Lru } from '../../sql/lru.js'
 import { MAX_OVERLAY_ROWS, type RowChange, type TableChanges } from '../../sql/overlay.js'
@@ -23,7 +24,7 @@ import type { OverlaidPreview } from './overlaid.js'
 import { refusalOfPlanner, secondaryOf } from './preview-bounds.js'
 import { type ReadOnly, textOf } from './read-only.js'
 import type { Sink, Step } from './round.js'
-import { mayClash, type Settled, settle, type Together } from './settle.js'
+import { deferrableOf, mayClash, type Settled, settle, type Together } from './settle.js'
 import { StandIns } from './stand-ins.js'
 
 /** Records spelled out in the diff; all are counted. */
@@ -58,8 +59,8 @@ export interface PreviewRequest {
   readonly place?: string
   /** The same of one table, by oid. */
   stale?(oid: string): boolean
-  /** The statement is a transaction of its own, so that deferred constraints are checked at its end. */
-  alone?(): boolean
+  /** When deferrable constraints are checked. */
+  modes?(): ConstraintModes
   /** Tables looked up lately. */
   readonly tables?: { get(relation: string): Table | undefined; set(relation: string, table: Table): void }
   /** Told of a preview that would be the same for the same text, but for its values and ids. */
@@ -330,12 +331,12 @@ class Tally {
   readonly #predicted = new Set<string>()
 
   constructor({ operation, parts, upsert }: PreviewQuery, request: PreviewRequest) {
-    const { madeUp, outdated = false, stale = () => false, alone, invented } = request
+    const { madeUp, outdated = false, stale = () => false, modes, invented } = request
     this.#severalWrites = parts.length > 0
     this.#merge = operation === 'MERGE'
     const settled = (oid: string) => !this.#severalWrites && !outdated && !stale(oid)
     // Of a statement that stands for another one, more may follow.
-    this.#judging = { madeUp, settled, alone: () => !this.#severalWrites && !invented && (alone?.() ?? false) }
+    this.#judging = { madeUp, settled, modes: () => (this.#severalWrites || invented ? undefined : modes?.()) }
     this.#outdated = outdated
     this.#upsert = upsert
   }
@@ -406,9 +407,7 @@ class Tally {
   together(count: number, { table }: PreviewQuery): Together | undefined {
     if (this.#certain !== undefined || this.#severalWrites || this.#outdated || table === null) return undefined
     const open = [...this.#open.values()].filter(({ single }) => !(single && count === 1))
-    const alone = this.#judging.alone ?? (() => false)
-    const checked: Together['checked'] = (constraint) =>
-      !('immediate' in constraint ? !constraint.immediate : constraint.deferrable) || alone()
+    const checked: Together['checked'] = (constraint) => isChecked(deferrableOf(constraint), this.#judging.modes?.())
     const among = this.#fresh > 1 && !this.#upsert
     const compares = among && mayClash(table, checked)
     if (open.length === 0 && !compares) return undefined

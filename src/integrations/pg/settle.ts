@@ -40,6 +40,11 @@ export async function settle(
   })
 }
 
+export function deferrableOf(constraint: UniqueIndex | Exclusion): { deferrable: boolean; deferred: boolean } {
+  if (!('immediate' in constraint)) return constraint
+  return { deferrable: !constraint.immediate, deferred: constraint.deferred === true }
+}
+
 /** Rows written together may have keys that only the server can compare. */
 export function mayClash(table: Table, checked: (constraint: UniqueIndex | Exclusion) => boolean): boolean {
   const indexes = (table.indexes ?? []).filter((index) => !index.exclusion && checked(index))

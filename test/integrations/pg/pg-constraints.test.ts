@@ -183,12 +183,24 @@ describe('over the rows of the run', () => {
   })
 })
 
-describe('what only the end of the transaction tells', () => {
-  it('is no error of the statement', async () => {
-    await dry(async () => {
-      await client.query('BEGIN')
-      expect((await client.query('INSERT INTO place VALUES (50, 1)')).rowCount).toBe(1)
-      await client.query('ROLLBACK')
-    })
+describe('deferrable constraints in a transaction', () => {
+  // The first column's constraint is checked after each statement, the second's at COMMIT.
+  it.each<[string[], string, string | undefined]>([
+    [[], 'INSERT INTO place VALUES (1, 50)', '23505'],
+    [[], 'INSERT INTO place VALUES (50, 1)', undefined],
+    [['SET CONSTRAINTS ALL IMMEDIATE'], 'INSERT INTO place VALUES (50, 1)', '23505'],
+    [['SET CONSTRAINTS ALL DEFERRED'], 'INSERT INTO place VALUES (1, 50)', undefined],
+    [['SET CONSTRAINTS place_n_key DEFERRED'], 'INSERT INTO place VALUES (1, 50)', undefined],
+    [['SAVEPOINT s', 'SET CONSTRAINTS ALL IMMEDIATE', 'ROLLBACK TO s'], 'INSERT INTO place VALUES (50, 1)', undefined],
+  ])('%j, then %s', async (before, text, code) => {
+    const inTransaction = async (on: typeof live) => {
+      await on.query('BEGIN')
+      for (const setting of before) await on.query(setting)
+      const error = await caught(on.query(text))
+      await on.query('ROLLBACK')
+      return error
+    }
+    expect((await inTransaction(live))?.code).toBe(code)
+    expect((await dry(() => inTransaction(client)))?.code).toBe(code)
   })
 })
