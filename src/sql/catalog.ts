@@ -154,6 +154,8 @@ export interface Table {
   readonly leaves: readonly Leaf[] | null
   /** Exclusion constraints, and keys WITHOUT OVERLAPS. */
   readonly exclusions?: readonly Exclusion[] | null
+  /** Tables whose rows foreign keys may delete or change along, however far down. */
+  readonly reached?: readonly { oid: string; triggers: boolean }[] | null
   /** SQLSTATE of a RESTRICT that forbids a write. */
   readonly restrictState?: string
   /** What no preview looks at: foreign keys into hidden rows, and what partitions have of their own. */
@@ -176,6 +178,8 @@ const GENERATED_BY_LEAF = `(SELECT coalesce('CASE' || string_agg(format(' WHEN %
       FROM pg_partition_tree(c.oid) l JOIN pg_attribute b ON b.attrelid = l.relid AND b.attname = a.attname
       JOIN pg_attrdef f ON f.adrelid = b.attrelid AND f.adnum = b.attnum
       WHERE l.isleaf AND b.attgenerated <> '' AND pg_get_expr(f.adbin, f.adrelid) <> pg_get_expr(d.adbin, d.adrelid))`
+
+const CASCADES = `k.contype = 'f' AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))`
 
 const relationNamed = (owner: string) =>
   `(SELECT json_build_object('schema', s.nspname, 'name', f.relname) FROM pg_class f
@@ -223,6 +227,10 @@ export function tableQuery(relation: string): string {
         WHERE a.attrelid = c.oid AND a.attnum = (i.indkey::int2[])[i.indnkeyatts - 1]) END) ORDER BY i.indexrelid)
     FROM pg_index i JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = c.oid AND k.contype IN ('p', 'u', 'x')
     WHERE i.indrelid = c.oid AND i.indisexclusion AND i.indisvalid),
+  'reached', (WITH RECURSIVE r(oid) AS (SELECT k.conrelid FROM pg_constraint k WHERE k.confrelid = c.oid AND ${CASCADES}
+      UNION SELECT k.conrelid FROM r JOIN pg_constraint k ON k.confrelid = r.oid AND ${CASCADES})
+    SELECT json_agg(json_build_object('oid', r.oid::text, 'triggers', EXISTS (SELECT FROM pg_trigger g
+      WHERE g.tgrelid = r.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'))) FROM r),
   'restrictState', CASE WHEN current_setting('server_version_num')::int >= 180000 THEN '23001' ELSE '23503' END,
   'checks', (SELECT json_agg(json_build_object('name', k.conname, 'expression', pg_get_expr(k.conbin, k.conrelid)) ORDER BY k.conname)
     FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c'

@@ -5,7 +5,7 @@ import { constraintOf, type Violation, violationOf } from './violation-message.j
 export type { Violation } from './violation-message.js'
 
 /** What PostgreSQL would check before any constraint with a query behind it: lengths and NULLs. */
-function columnViolation(table: Table, row: readonly (string | null)[]): Violation | undefined {
+export function columnViolation(table: Table, row: readonly (string | null)[]): Violation | undefined {
   const columns = table.columns ?? []
   for (const [index, column] of columns.entries()) {
     if (tooLong(column, row[index])) {
@@ -152,13 +152,22 @@ function verdictOf(table: Table, label: string, judging: Judging, operation: str
   const other = 'referencedOid' in key ? key.referencedOid : key.oid
   if (key.hidden || !settled(other)) return 'predicted'
   if (!('onDelete' in key)) return other === table.oid ? 'open' : 'late'
-  const cascades = table.referencedBy?.some(({ onDelete, onUpdate }) =>
-    /[cnd]/.test(operation === 'd' ? onDelete : onUpdate),
-  )
-  if (cascades) return 'predicted'
+  if (mayMend(table, other, operation)) return 'predicted'
   if (other === table.oid || key.period) return 'open'
   const action = operation === 'd' ? key.onDelete : key.onUpdate
   return operation === 'd' || action === 'r' ? 'late' : 'single'
+}
+
+/**
+ * Rows of the table `oid` may be gone in time: what foreign keys do further
+ * down comes after the check, and so only their first step counts, and triggers.
+ */
+function mayMend({ referencedBy, reached }: Table, oid: string, operation: string): boolean {
+  const cascades = (referencedBy ?? []).filter(({ onDelete, onUpdate }) =>
+    /[cnd]/.test(operation === 'd' ? onDelete : onUpdate),
+  )
+  if (cascades.length === 0) return false
+  return cascades.some((reference) => reference.oid === oid) || (reached?.some(({ triggers }) => triggers) ?? true)
 }
 
 /** When a unique or exclusion constraint is checked. */

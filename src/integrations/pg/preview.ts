@@ -163,7 +163,13 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
     ids,
     async (written, sql) =>
       mayCascade(written, tally.operations)
-        ? await cascadesOf(written, sql, { lookup, count: async (text) => Number((await rows(text))[0]?.[0]) })
+        ? await cascadesOf(written, sql, {
+            lookup,
+            count: async (text) => Number((await rows(text))[0]?.[0]),
+            ...(query.parts.length > 0 || request.outdated || request.invented
+              ? {}
+              : { first: async (text: string) => (await rows(text))[0] }),
+          })
         : [],
     async (together) => await settle(together, query, { own, rows }),
   )
@@ -234,8 +240,9 @@ function readingOf(
       // The planner's guess was wrong: its caller must not get a part of the rows as all of them.
       if (count > maxRows) throw new PreviewUnsupported(`it writes ${count} rows, more than ${maxRows}`)
       const together = tally.together(count, query)
-      const violation = tally.violation(together === undefined ? [] : await settle?.(together))
-      const { secondary, notes: more } = await secondaryOf(query, tally.changes, cascades)
+      const found = tally.violation(together === undefined ? [] : await settle?.(together))
+      const { secondary, notes: more, violation: along } = await secondaryOf(query, tally.changes, cascades)
+      const violation = found ?? along
       const notes = [...query.notes, ...tally.notes(), ...more]
       return {
         preview: {
