@@ -5,6 +5,7 @@ import net from 'node:net'
 import { join } from 'node:path'
 import pg from 'pg'
 import { previewWrite } from '../dist/integrations/pg/preview.js'
+import { modesAfter } from '../dist/sql/constraint-modes.js'
 import { loadGrammar, parseStatements } from '../dist/sql/grammar.js'
 import { HAZARDS_QUERY, readHazards } from '../dist/sql/hazards.js'
 import { parseTextArray } from '../dist/sql/pg-array.js'
@@ -19,7 +20,7 @@ const BOUND_ALL = 0.95
 /** Larger tables are compared by row count and RETURNING only. */
 const MAX_COMPARED_ROWS = 12_000
 /** Errors of a preview that the product gives to the caller; others make it fall back. */
-const RAISED = /^(2[23]|42P10)/
+const RAISED = /^(2[23]|21000|42P10)/
 const WRITES = new Set(['InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt'])
 /** What no preview can know: the clock, chance, and where the server puts a row. */
 const VOLATILE =
@@ -77,6 +78,10 @@ async function onQuery(session, text) {
   const [only] = statements
   const tag = only === undefined ? '' : Object.keys(only.node)[0]
   if (/^(Create|Alter|Drop|View|Rule|Define|Do)/.test(tag)) hazards = undefined
+  if (session.status === 'I') session.modes = 'initial'
+  // A savepoint takes back what was set since.
+  else if (tag === 'TransactionStmt' && session.modes !== 'initial') session.modes = undefined
+  if (tag === 'ConstraintsSetStmt') session.modes = modesAfter(text)
   const measured = statements.length === 1 && WRITES.has(tag) && session.status !== 'E'
   if (!measured) return await session.relay(text)
   await measure(session, text, tag)
@@ -107,6 +112,7 @@ async function measure(session, text, node) {
         return made
       },
       madeUp: (value) => madeUp.has(value),
+      modes: () => (session.status === 'I' ? 'now' : session.modes),
       bounds: { cost: 1e9, rows: 1e6, milliseconds: 5000 },
     })
     record.promised = outcome.exact

@@ -1,5 +1,10 @@
 import { keyColumns, type Reference, type Table } from './catalog.js'
+import { parseTextArray } from './pg-array.js'
+import { rowAsText } from './preview-parts.js'
 import { quoteName } from './tree.js'
+import { otherTable, referenceLabel } from './violation-column.js'
+import { type Violation, violationOf } from './violation-message.js'
+import { columnViolation } from './violations.js'
 
 /** Rows of another table that would change because of foreign keys. */
 export interface Cascade {
@@ -7,12 +12,16 @@ export interface Cascade {
   readonly name: string
   readonly action: 'delete' | 'set null' | 'set default' | 'update'
   readonly rows: number
+  /** What would be raised because of it. */
+  readonly violation?: Violation
 }
 
 export interface CascadeReader {
   lookup(relation: string): Promise<Table>
   /** Result of a query with one number. */
   count(text: string): Promise<number>
+  /** First row of a query; without it, nothing is said of violations further down. */
+  first?(text: string): Promise<readonly (string | null)[] | undefined>
 }
 
 const MAX_DEPTH = 4
@@ -60,9 +69,10 @@ export async function cascadesOf(table: Table, preview: string, reader: CascadeR
     const alias = `c${depth}__`
     const rows = await reader.count(`SELECT count(*) FROM ${reference.table} ${alias} WHERE ${condition(alias)}`)
     if (rows === 0) return
-    found.push({ table: reference.table, name: reference.name, action, rows })
-    if (action !== 'delete' || depth >= MAX_DEPTH) return
     const child = await reader.lookup(reference.table)
+    const violation = await inTheWay(reference, child, action, condition, alias)
+    found.push({ table: reference.table, name: reference.name, action, rows, ...(violation ? { violation } : {}) })
+    if (action !== 'delete' || depth >= MAX_DEPTH) return
     for (const further of child.referencedBy ?? []) {
       const next = DELETES[further.onDelete]
       // A table that refers to itself is counted for one step only.
@@ -77,6 +87,42 @@ export async function cascadesOf(table: Table, preview: string, reader: CascadeR
         depth + 1,
       )
     }
+  }
+
+  /** What stands in the way of the rows that would be changed along. */
+  async function inTheWay(
+    { columns, partly }: Reference,
+    child: Table,
+    action: Cascade['action'],
+    condition: (alias: string) => string,
+    alias: string,
+  ): Promise<Violation | undefined> {
+    if (reader.first === undefined || child.triggers !== null) return undefined
+    const required = child.columns?.find(({ name, notNull }) => notNull && columns.includes(name))
+    if (action === 'set null' && required !== undefined && !partly) {
+      return columnViolation(
+        child,
+        (child.columns ?? []).map(({ name }) => (columns.includes(name) ? null : '')),
+      )
+    }
+    if (action !== 'delete') return undefined
+    for (const further of child.referencedBy ?? []) {
+      const { onDelete, deferrable, hidden, oid, period } = further
+      // What is deleted along as well is in nobody's way.
+      const reached =
+        oid === table.oid || oid === child.oid || table.reached?.some((other) => other.oid === oid || other.triggers)
+      if (!/[ar]/.test(onDelete) || deferrable || hidden || period || reached !== false) continue
+      const same = further.columns.map(
+        (name, index) => `g__.${quoteName(name)} = ${alias}.${quoteName(further.referenced[index] ?? '')}`,
+      )
+      const [row] =
+        (await reader.first(
+          `SELECT ${rowAsText(alias, child.columns ?? [])} FROM ${quoteName(child.schema)}.${quoteName(child.name)} ${alias} WHERE ${condition(alias)} ` +
+            `AND EXISTS (SELECT 1 FROM ${otherTable(further, further.table)} g__ WHERE ${same.join(' AND ')}) LIMIT 1`,
+        )) ?? []
+      if (row != null) return violationOf(child, referenceLabel(child, further, onDelete), parseTextArray(row))
+    }
+    return undefined
   }
 }
 

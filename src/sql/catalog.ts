@@ -34,7 +34,27 @@ export interface UniqueIndex {
   readonly predicate: string | null
   /** False for a deferrable constraint. */
   readonly immediate: boolean
+  /** Of a deferrable constraint: it is INITIALLY DEFERRED. */
+  readonly deferred?: boolean
   readonly nullsNotDistinct?: boolean
+  /** WITHOUT OVERLAPS: keys conflict by the operators that {@link Table.exclusions} tells. */
+  readonly exclusion?: boolean
+}
+
+/** An exclusion constraint, or a key WITHOUT OVERLAPS. */
+export interface Exclusion {
+  readonly name: string
+  /** As the index defines them: columns, or expressions. */
+  readonly keys: readonly string[]
+  /** For each key, with its schema: `OPERATOR(pg_catalog.&&)`. */
+  readonly operators: readonly string[]
+  /** Numbers of the key columns, 0 for an expression. */
+  readonly numbers: readonly number[]
+  readonly predicate: string | null
+  readonly deferrable: boolean
+  readonly deferred: boolean
+  /** The column of WITHOUT OVERLAPS, which must not be empty. */
+  readonly period: string | null
 }
 
 export interface ForeignKey {
@@ -45,8 +65,18 @@ export interface ForeignKey {
   readonly columns: readonly string[]
   readonly referenced: readonly string[]
   readonly deferrable: boolean
+  /** INITIALLY DEFERRED. */
+  readonly deferred?: boolean
   /** Row security keeps rows of the other table from us, but not from the check. */
   readonly hidden?: boolean
+  /** MATCH FULL: either all columns are NULL, or none. */
+  readonly full?: boolean
+  /** The last column is a PERIOD. */
+  readonly period?: boolean
+  /** Of the other table, unquoted. */
+  readonly relation?: { readonly schema: string; readonly name: string }
+  /** The other table is partitioned; of any other only its own rows count, not those of its child tables. */
+  readonly partitioned?: boolean
 }
 
 /** A foreign key of another table (or this one) that points here; action `c` cascades, `n` and `d` set null or default. */
@@ -57,9 +87,27 @@ export interface Reference {
   readonly columns: readonly string[]
   readonly referenced: readonly string[]
   readonly deferrable: boolean
+  readonly deferred?: boolean
   readonly hidden?: boolean
+  readonly period?: boolean
+  readonly relation?: { readonly schema: string; readonly name: string }
+  readonly partitioned?: boolean
+  /** Defaults of the columns, as expressions. */
+  readonly defaults?: readonly (string | null)[] | null
+  /** SET NULL or SET DEFAULT are for some of the columns only. */
+  readonly partly?: boolean
   readonly onDelete: string
   readonly onUpdate: string
+}
+
+/** A leaf of a partitioned table. */
+export interface Leaf {
+  readonly oid: string
+  readonly name?: string
+  /** The condition its rows meet. */
+  readonly bound: string | null
+  /** CHECK constraints that the partitioned table does not have. */
+  readonly checks?: readonly { name: string; expression: string }[] | null
 }
 
 /** A trigger that is not switched off; `type` is the bit mask of `pg_trigger.tgtype`. */
@@ -100,9 +148,17 @@ export interface Table {
   readonly policies: readonly Policy[] | null
   /** Of a partition: the condition its rows must meet. */
   readonly partitionBound: string | null
+  /** Of a partitioned table: numbers of the columns of its key, 0 for an expression. */
+  readonly partitionKeys?: readonly number[] | null
   /** Of a partitioned table: its leaves, at most {@link MAX_LEAVES} and one more. */
-  readonly leaves: readonly { oid: string; bound: string | null }[] | null
-  /** Constraints no preview looks at: exclusion, WITHOUT OVERLAPS and PERIOD, and what partitions have of their own. */
+  readonly leaves: readonly Leaf[] | null
+  /** Exclusion constraints, and keys WITHOUT OVERLAPS. */
+  readonly exclusions?: readonly Exclusion[] | null
+  /** Tables whose rows foreign keys may delete or change along, however far down. */
+  readonly reached?: readonly { oid: string; triggers: boolean }[] | null
+  /** SQLSTATE of a RESTRICT that forbids a write. */
+  readonly restrictState?: string
+  /** What no preview looks at: foreign keys into hidden rows, and what partitions have of their own. */
   readonly unchecked?: readonly string[] | null
   /** Of a view: its query, and `local` or `cascaded` for WITH CHECK OPTION. */
   readonly view: string | null
@@ -116,6 +172,19 @@ const keyNames = (owner: string, numbers: string) =>
   `(SELECT json_agg(a.attname ORDER BY u.o) FROM unnest(k.${numbers}) WITH ORDINALITY u(k, o)
         JOIN pg_attribute a ON a.attrelid = k.${owner} AND a.attnum = u.k)`
 
+/** The expression of a generated column, which may be another one in each leaf. */
+const GENERATED_BY_LEAF = `(SELECT coalesce('CASE' || string_agg(format(' WHEN %s THEN %s', pg_get_partition_constraintdef(l.relid),
+        pg_get_expr(f.adbin, f.adrelid)), '') || ' ELSE ' || pg_get_expr(d.adbin, d.adrelid) || ' END', pg_get_expr(d.adbin, d.adrelid))
+      FROM pg_partition_tree(c.oid) l JOIN pg_attribute b ON b.attrelid = l.relid AND b.attname = a.attname
+      JOIN pg_attrdef f ON f.adrelid = b.attrelid AND f.adnum = b.attnum
+      WHERE l.isleaf AND b.attgenerated <> '' AND pg_get_expr(f.adbin, f.adrelid) <> pg_get_expr(d.adbin, d.adrelid))`
+
+const CASCADES = `k.contype = 'f' AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))`
+
+const relationNamed = (owner: string) =>
+  `(SELECT json_build_object('schema', s.nspname, 'name', f.relname) FROM pg_class f
+        JOIN pg_namespace s ON s.oid = f.relnamespace WHERE f.oid = k.${owner})`
+
 /** The query whose only cell is a {@link Table} as JSON, for a relation as a statement names it (quoted where needed). */
 export function tableQuery(relation: string): string {
   return `SELECT json_build_object(
@@ -124,7 +193,7 @@ export function tableQuery(relation: string): string {
       'name', a.attname, 'number', a.attnum, 'type', format_type(a.atttypid, a.atttypmod),
       'baseType', format_type(a.atttypid, NULL), 'typmod', a.atttypmod, 'domain', t.typtype = 'd',
       'notNull', a.attnotnull, 'identity', a.attidentity, 'generated', a.attgenerated,
-      'default', pg_get_expr(d.adbin, d.adrelid), 'domainDefault', coalesce(pg_get_expr(t.typdefaultbin, 0), quote_literal(t.typdefault)),
+      'default', CASE WHEN c.relkind = 'p' AND a.attgenerated <> '' THEN ${GENERATED_BY_LEAF} ELSE pg_get_expr(d.adbin, d.adrelid) END, 'domainDefault', coalesce(pg_get_expr(t.typdefaultbin, 0), quote_literal(t.typdefault)),
       'element', CASE WHEN t.typlen = -1 AND t.typelem <> 0 AND t.typcategory = 'A' THEN format_type(t.typelem, a.atttypmod) END,
       'fields', CASE WHEN t.typtype = 'c' THEN (SELECT json_agg(json_build_object(
           'name', f.attname, 'type', format_type(f.atttypid, f.atttypmod)) ORDER BY f.attnum)
@@ -136,6 +205,9 @@ export function tableQuery(relation: string): string {
       'name', x.relname, 'primary', i.indisprimary,
       'constraint', (SELECT k.conname FROM pg_constraint k
         WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u') AND k.conrelid = c.oid LIMIT 1),
+      'deferred', (SELECT k.condeferred FROM pg_constraint k
+        WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u') AND k.conrelid = c.oid LIMIT 1),
+      'exclusion', i.indisexclusion,
       'keys', (SELECT json_agg(pg_get_indexdef(i.indexrelid, s.n, true) ORDER BY s.n)
         FROM generate_series(1, i.indnkeyatts) s(n)),
       'numbers', (i.indkey::int2[])[0:i.indnkeyatts - 1], 'predicate', pg_get_expr(i.indpred, i.indrelid),
@@ -143,22 +215,49 @@ export function tableQuery(relation: string): string {
       'nullsNotDistinct', coalesce(to_jsonb(i) ->> 'indnullsnotdistinct', 'false') = 'true') ORDER BY i.indisprimary DESC, x.relname)
     FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
     WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid),
+  'exclusions', (SELECT json_agg(json_build_object(
+      'name', k.conname, 'keys', (SELECT json_agg(pg_get_indexdef(i.indexrelid, s.n, true) ORDER BY s.n)
+        FROM generate_series(1, i.indnkeyatts) s(n)),
+      'operators', (SELECT json_agg(format('OPERATOR(%I.%s)', q.nspname, o.oprname) ORDER BY u.o)
+        FROM unnest(k.conexclop) WITH ORDINALITY u(k, o) JOIN pg_operator o ON o.oid = u.k
+        JOIN pg_namespace q ON q.oid = o.oprnamespace),
+      'numbers', (i.indkey::int2[])[0:i.indnkeyatts - 1], 'predicate', pg_get_expr(i.indpred, i.indrelid),
+      'deferrable', k.condeferrable, 'deferred', k.condeferred,
+      'period', CASE WHEN k.contype <> 'x' THEN (SELECT a.attname FROM pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum = (i.indkey::int2[])[i.indnkeyatts - 1]) END) ORDER BY i.indexrelid)
+    FROM pg_index i JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = c.oid AND k.contype IN ('p', 'u', 'x')
+    WHERE i.indrelid = c.oid AND i.indisexclusion AND i.indisvalid),
+  'reached', (WITH RECURSIVE r(oid) AS (SELECT k.conrelid FROM pg_constraint k WHERE k.confrelid = c.oid AND ${CASCADES}
+      UNION SELECT k.conrelid FROM r JOIN pg_constraint k ON k.confrelid = r.oid AND ${CASCADES})
+    SELECT json_agg(json_build_object('oid', r.oid::text, 'triggers', EXISTS (SELECT FROM pg_trigger g
+      WHERE g.tgrelid = r.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'))) FROM r),
+  'restrictState', CASE WHEN current_setting('server_version_num')::int >= 180000 THEN '23001' ELSE '23503' END,
   'checks', (SELECT json_agg(json_build_object('name', k.conname, 'expression', pg_get_expr(k.conbin, k.conrelid)) ORDER BY k.conname)
     FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c'
     AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'),
   'foreignKeys', (SELECT json_agg(json_build_object(
       'name', k.conname, 'references', k.confrelid::regclass::text, 'referencedOid', k.confrelid::text,
       'columns', ${keyNames('conrelid', 'conkey')}, 'referenced', ${keyNames('confrelid', 'confkey')},
-      'deferrable', k.condeferrable, 'hidden', row_security_active(k.confrelid)))
+      'deferrable', k.condeferrable, 'deferred', k.condeferred, 'hidden', row_security_active(k.confrelid),
+      'full', k.confmatchtype = 'f', 'period', coalesce(to_jsonb(k) ->> 'conperiod', 'false') = 'true',
+      'relation', ${relationNamed('confrelid')},
+      'partitioned', (SELECT f.relkind = 'p' FROM pg_class f WHERE f.oid = k.confrelid)) ORDER BY k.oid)
     FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f'
     AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
-    AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'
-    AND coalesce(to_jsonb(k) ->> 'conperiod', 'false') = 'false'),
+    AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'),
   'referencedBy', (SELECT json_agg(json_build_object(
       'oid', k.conrelid::text, 'table', k.conrelid::regclass::text, 'name', k.conname,
       'columns', ${keyNames('conrelid', 'conkey')}, 'referenced', ${keyNames('confrelid', 'confkey')},
-      'deferrable', k.condeferrable, 'hidden', row_security_active(k.conrelid), 'onDelete', k.confdeltype, 'onUpdate', k.confupdtype))
-    FROM pg_constraint k WHERE k.confrelid = c.oid AND k.contype = 'f' AND k.conparentid = 0
+      'deferrable', k.condeferrable, 'deferred', k.condeferred, 'hidden', row_security_active(k.conrelid),
+      'period', coalesce(to_jsonb(k) ->> 'conperiod', 'false') = 'true',
+      'relation', ${relationNamed('conrelid')},
+      'defaults', (SELECT json_agg(pg_get_expr(d.adbin, d.adrelid) ORDER BY u.o) FROM unnest(k.conkey) WITH ORDINALITY u(k, o)
+        LEFT JOIN pg_attrdef d ON d.adrelid = k.conrelid AND d.adnum = u.k),
+      'partly', to_jsonb(k) ->> 'confdelsetcols' IS NOT NULL,
+      'partitioned', (SELECT f.relkind = 'p' FROM pg_class f WHERE f.oid = k.conrelid),
+      'onDelete', k.confdeltype, 'onUpdate', k.confupdtype) ORDER BY k.oid)
+    FROM pg_constraint k WHERE k.confrelid = c.oid AND k.contype = 'f'
+    AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = k.conparentid AND p.confrelid = k.confrelid)
     AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'),
   'triggers', (SELECT json_agg(g.tgname) FROM pg_trigger g
     WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
@@ -173,15 +272,22 @@ export function tableQuery(relation: string): string {
     FROM pg_policy p WHERE p.polrelid = c.oid AND EXISTS (SELECT FROM unnest(p.polroles) r(oid)
       WHERE r.oid = 0 OR pg_has_role(r.oid, 'MEMBER'))) END,
   'partitionBound', CASE WHEN c.relispartition THEN pg_get_partition_constraintdef(c.oid) END,
+  'partitionKeys', (SELECT p.partattrs::int2[] FROM pg_partitioned_table p WHERE p.partrelid = c.oid),
   'leaves', CASE WHEN c.relkind = 'p' THEN (SELECT json_agg(json_build_object(
-      'oid', l.relid::oid::text, 'bound', pg_get_partition_constraintdef(l.relid)))
+      'oid', l.relid::oid::text, 'name', (SELECT r.relname FROM pg_class r WHERE r.oid = l.relid),
+      'bound', pg_get_partition_constraintdef(l.relid),
+      'checks', (SELECT json_agg(json_build_object('name', k.conname, 'expression', pg_get_expr(k.conbin, k.conrelid)) ORDER BY k.conname)
+        FROM pg_constraint k WHERE k.conrelid = l.relid AND k.contype = 'c'
+        AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'
+        AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.conrelid = c.oid AND p.contype = 'c' AND p.conname = k.conname))))
     FROM (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf LIMIT ${MAX_LEAVES + 1}) l) END,
   'unchecked', (SELECT json_agg(DISTINCT u.name ORDER BY u.name) FROM (
-    SELECT k.conname AS name FROM pg_constraint k WHERE c.oid IN (k.conrelid, k.confrelid)
-      AND (k.contype = 'x' OR coalesce(to_jsonb(k) ->> 'conperiod', 'false') = 'true')
+    SELECT k.conname AS name FROM pg_constraint k WHERE k.contype = 'f'
+      AND (k.conrelid = c.oid AND row_security_active(k.confrelid) OR k.confrelid = c.oid AND row_security_active(k.conrelid))
     UNION ALL
     SELECT k.conname FROM pg_partition_tree(c.oid) l JOIN pg_constraint k ON k.conrelid = l.relid
-      WHERE c.relkind = 'p' AND l.level > 0 AND k.contype = 'c' AND k.coninhcount = 0
+      WHERE c.relkind = 'p' AND l.level > 0 AND k.conparentid = 0 AND k.coninhcount = 0
+      AND (k.contype IN ('p', 'u', 'x', 'f', 'n') OR k.contype = 'c' AND NOT l.isleaf)
     UNION ALL
     SELECT g.tgname FROM pg_partition_tree(c.oid) l JOIN pg_trigger g ON g.tgrelid = l.relid
       WHERE c.relkind = 'p' AND l.level > 0 AND NOT g.tgisinternal AND g.tgparentid = 0) u),

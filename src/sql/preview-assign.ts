@@ -56,7 +56,9 @@ export function assignments(
       alias = `ma${joined.size}__`
       joined.set(text, alias)
       const names = Array.from({ length: ncolumns }, (_, index) => `c${index + 1}`)
-      joins.push(` LEFT JOIN LATERAL (${text}) ${alias}(${names.join(', ')}) ON true`)
+      // Used as an expression, it fails where it gives more than one row.
+      const single = `coalesce((SELECT true FROM (${text}) one__), true)`
+      joins.push(` LEFT JOIN LATERAL (${text}) ${alias}(${names.join(', ')}) ON ${single}`)
     }
     return `${alias}.c${colno}`
   }

@@ -5,12 +5,12 @@ import { assignPart, defaultOf, writtenColumn } from './preview-assign.js'
 import { conflictingInsert } from './preview-conflict.js'
 import {
   castTo,
+  constrainedRows,
   dropSchema,
   idPerRow,
   NO_ROW_ID,
   type PreviewOptions,
   PreviewUnsupported,
-  readFrom,
   rowAsText,
   type Target,
   withGenerated,
@@ -95,7 +95,7 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
       replaces: false,
       reads: statement.returningClause !== undefined,
       viewChecks: view?.checks(row),
-      existing: (alias) => readFrom(target, options, alias),
+      existing: (alias) => constrainedRows(table, options, alias),
     }),
     NO_ROW_ID,
     ...(returning ?? []),

@@ -100,6 +100,15 @@ export function readFrom(target: Target, options: PreviewOptions, alias: string 
   return options.source?.(target.table, alias) ?? deparse({ RangeVar: named })
 }
 
+/** The rows a table's unique and exclusion constraints look at: those of child tables have constraints of their own. */
+export function constrainedRows(table: Table, options: Pick<PreviewOptions, 'source'>, alias: string): string {
+  const only = table.kind === 'p' ? '' : 'ONLY '
+  return (
+    options.source?.(table, alias) ??
+    `${only}${quoteName(table.schema)}.${quoteName(table.name)} AS ${quoteName(alias)}`
+  )
+}
+
 /** The functions behind an assignment to these types: they cut off blanks and fail on the rest, where a cast cuts all. */
 const LENGTH_CHECKED: Readonly<Record<string, string>> = {
   'character varying': 'varchar',

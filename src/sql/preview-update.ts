@@ -3,6 +3,7 @@ import type { Column } from './catalog.js'
 import { deparse } from './grammar.js'
 import { assignments } from './preview-assign.js'
 import {
+  constrainedRows,
   dropSchema,
   idPerRow,
   type PreviewOptions,
@@ -117,7 +118,7 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
       reads: statement.whereClause !== undefined || statement.returningClause !== undefined,
       old: (index) => `${row}.old__[${index + 1}]`,
       viewChecks: view?.checks(row),
-      existing: (alias) => readFrom(target, options, alias),
+      existing: (alias) => constrainedRows(table, options, alias),
     }),
     rowId(`${row}.to__`, `${row}.ctid__`),
     ...(returning ?? []),

@@ -1,4 +1,12 @@
-import { type Column, indexColumns, MAX_LEAVES, type Table, type UniqueIndex } from './catalog.js'
+import {
+  type Column,
+  type ForeignKey,
+  indexColumns,
+  MAX_LEAVES,
+  type Reference,
+  type Table,
+  type UniqueIndex,
+} from './catalog.js'
 import { policyTest } from './row-security.js'
 import { quoteName, quoteText } from './tree.js'
 
@@ -23,8 +31,9 @@ export interface ViolationScope {
 /**
  * The column `viol__`: what the row `alias` would break, as a text array in the
  * order PostgreSQL checks it. A label is the SQLSTATE, a letter for the kind
- * (`:` a constraint, `p` a partition's bound, `r` no partition, `k` a key that
- * is referred to) and a name.
+ * (`:` a constraint, `p` a partition's bound, `l` a constraint of a leaf, `r` no
+ * partition, `e` an empty period, `f` a MATCH FULL key with some NULLs, `k` a key
+ * that is referred to, `d` a default that refers to none) and a name.
  */
 export function violationColumn(table: Table, alias: string, scope: ViolationScope): string {
   const tests = [
@@ -32,7 +41,9 @@ export function violationColumn(table: Table, alias: string, scope: ViolationSco
     ...policyTests(table, alias, scope),
     ...checkTests(table, alias),
     ...boundTests(table, alias),
+    ...leafTests(table, alias),
     ...uniqueTests(table, alias, scope),
+    ...exclusionTests(table, alias, scope),
     ...foreignKeyTests(table, alias, scope),
     ...(scope.old === undefined ? [] : referenceTests(table, scope.old, alias, scope)),
     ...(scope.viewChecks ?? []),
@@ -85,6 +96,16 @@ function routingTests(table: Table, alias: string, scope: ViolationScope): strin
   return [labelled(`(${any}) IS NOT TRUE`, `23514r${table.name}`, table, alias)]
 }
 
+/** What a partition demands besides of the rows that go there. */
+function leafTests(table: Table, alias: string): string[] {
+  if (table.kind !== 'p' || (table.leaves?.length ?? 0) > MAX_LEAVES) return []
+  return (table.leaves ?? []).flatMap(({ oid, bound, checks }) =>
+    (checks ?? []).map(({ name, expression }) =>
+      labelled(`(${bound ?? 'true'}) AND (${expression}) IS FALSE`, `23514l${oid}:${name}`, table, alias),
+    ),
+  )
+}
+
 function policyTests(table: Table, alias: string, scope: ViolationScope): string[] {
   const column = ({ name }: Column) => `${alias}.${quoteName(name)}`
   const tests = [policyTest(table, scope.command, 'check', column)]
@@ -98,44 +119,135 @@ function touches(scope: ViolationScope, names: readonly string[]): boolean {
   return scope.changed === undefined || names.some((name) => scope.changed?.has(name))
 }
 
-/** Unique indexes that are checked row by row: not the deferrable ones. */
+/** Another row of the table has the same key. Deferrable constraints too: what that comes to is not for the query. */
 function uniqueTests(table: Table, alias: string, scope: ViolationScope): string[] {
   return (table.indexes ?? []).flatMap((index) => {
-    if (!index.immediate || scope.handled?.includes(index)) return []
+    if (index.exclusion || scope.handled?.includes(index)) return []
     const plain = index.predicate === null && !index.numbers.includes(0)
     const columns = indexColumns(table, index).map((column) => column.name)
     if (plain && !touches(scope, columns)) return []
     const equals = index.nullsNotDistinct ? 'IS NOT DISTINCT FROM' : '='
-    const another = scope.replaces
-      ? ` AND (${alias}.ctid__ IS NULL OR (e__.tableoid, e__.ctid) IS DISTINCT FROM (${alias}.to__, ${alias}.ctid__))`
-      : ''
     const label = quoteText(`23505:${index.constraint ?? index.name}`)
     if (plain) {
       const same = columns.map((name) => `e__.${quoteName(name)} ${equals} ${alias}.${quoteName(name)}`).join(' AND ')
-      return [`(SELECT ${label} FROM ${scope.existing('e__')} WHERE ${same}${another} LIMIT 1)`]
+      return [`(SELECT ${label} FROM ${scope.existing('e__')} WHERE ${same}${another(table, alias, scope)} LIMIT 1)`]
     }
-    const keys = index.keys.map((key, number) => `(${key}) AS k${number}__`)
-    if (index.predicate !== null) keys.push(`(${index.predicate}) AS p__`)
-    const of = (row: string) => `(SELECT ${keys.join(', ')} FROM ${asRow(table, row)} n__)`
+    const of = (row: string) => keysOf(table, index, row)
     const same = index.keys.map((_, number) => `o__.k${number}__ ${equals} i__.k${number}__`)
     if (index.predicate !== null) same.push('o__.p__', 'i__.p__')
     return [
-      `(SELECT ${label} FROM ${of(alias)} i__, ${scope.existing('e__')} CROSS JOIN LATERAL ${of('e__')} o__ ` +
-        `WHERE ${same.join(' AND ')}${another} LIMIT 1)`,
+      `(SELECT ${keyLabel(index)} FROM ${of(alias)} i__, ${scope.existing('e__')} CROSS JOIN LATERAL ${of('e__')} o__ ` +
+        `WHERE ${same.join(' AND ')}${another(table, alias, scope)} LIMIT 1)`,
     ]
   })
+}
+
+/** The label of a key with expressions: its name and values as JSON, of the FROM item `i__`. */
+export function keyLabel({ constraint, name, keys }: UniqueIndex): string {
+  const values = keys.map((_, number) => `CAST(i__.k${number}__ AS text)`)
+  return `'23505x' || json_build_array(${[`CAST(${quoteText(constraint ?? name)} AS text)`, ...values].join(', ')})`
+}
+
+/** The existing row `e__` is not the one that is replaced. A child table's row is under no key of the parent. */
+function another(table: Table, alias: string, scope: ViolationScope): string {
+  if (!scope.replaces) return ''
+  const own = table.kind === 'p' ? '' : ` AND coalesce(${alias}.to__, 0) IN (0, ${table.oid})`
+  const other = `(e__.tableoid, e__.ctid) IS DISTINCT FROM (${alias}.to__, ${alias}.ctid__)`
+  return ` AND (${alias}.ctid__ IS NULL OR ${other})${own}`
+}
+
+/** The keys of an index for a row, as `k0__`, `k1__`, …, and its predicate as `p__`. */
+export function keysOf(
+  table: Table,
+  { keys, predicate }: { readonly keys: readonly string[]; readonly predicate: string | null },
+  row: string,
+): string {
+  const list = keys.map((key, number) => `(${key}) AS k${number}__`)
+  if (predicate !== null) list.push(`(${predicate}) AS p__`)
+  return `(SELECT ${list.join(', ')} FROM ${asRow(table, row)} n__)`
+}
+
+function exclusionTests(table: Table, alias: string, scope: ViolationScope): string[] {
+  return (table.exclusions ?? []).flatMap((exclusion) => {
+    const { name, keys, operators, numbers, predicate, period } = exclusion
+    if (scope.handled?.some((index) => index.constraint === name)) return []
+    const columns = (table.columns ?? []).filter(({ number }) => numbers.includes(number))
+    const plain = predicate === null && !numbers.includes(0)
+    if (
+      plain &&
+      !touches(
+        scope,
+        columns.map((column) => column.name),
+      )
+    )
+      return []
+    const clash = operators.map((operator, number) => `o__.k${number}__ ${operator} i__.k${number}__`)
+    if (predicate !== null) clash.push('o__.p__', 'i__.p__')
+    const values = ['i__', 'o__'].flatMap((row) => keys.map((_, number) => `CAST(${row}.k${number}__ AS text)`))
+    const label = `'23P01:' || json_build_array(${[`CAST(${quoteText(name)} AS text)`, ...values].join(', ')})`
+    const test =
+      `(SELECT ${label} FROM ${keysOf(table, exclusion, alias)} i__, ${scope.existing('e__')} ` +
+      `CROSS JOIN LATERAL ${keysOf(table, exclusion, 'e__')} o__ ` +
+      `WHERE ${clash.join(' AND ')}${another(table, alias, scope)} LIMIT 1)`
+    if (period === null) return [test]
+    return [`CASE WHEN isempty(${alias}.${quoteName(period)}) THEN ${quoteText(`23514e${period}`)} END`, test]
+  })
+}
+
+/** The rows of the other table that a foreign key looks at. */
+export function otherTable({ partitioned }: Pick<ForeignKey, 'partitioned'>, name: string): string {
+  return `${partitioned ? '' : 'ONLY '}${name}`
+}
+
+/** A condition: the key of `row` is in `from`, a FROM item `r__`. Of a PERIOD, all of it. */
+export function keyFound(key: ForeignKey, row: string, from: string): string {
+  const { columns, referenced } = key
+  const pairs = columns.map((name, index) => ({
+    own: `${row}.${quoteName(name)}`,
+    other: `r__.${quoteName(referenced[index] ?? '')}`,
+  }))
+  const last = key.period ? pairs.pop() : undefined
+  const same = pairs.map(({ own, other }) => `${other} = ${own}`)
+  if (last === undefined) return `EXISTS (SELECT 1 FROM ${from} WHERE ${same.join(' AND ')})`
+  const overlap = [...same, `${last.other} && ${last.own}`].join(' AND ')
+  return `coalesce((SELECT ${last.own} <@ pg_catalog.range_agg(${last.other}) FROM ${from} WHERE ${overlap}), false)`
+}
+
+/** A condition: the row has a key to be looked for. */
+export function keyGiven({ columns }: ForeignKey, row: string): string {
+  return columns.map((name) => `${row}.${quoteName(name)} IS NOT NULL`).join(' AND ')
 }
 
 function foreignKeyTests(table: Table, alias: string, scope: ViolationScope): string[] {
   return (table.foreignKeys ?? []).flatMap((key) => {
     if (!touches(scope, key.columns)) return []
-    const given = key.columns.map((name) => `${alias}.${quoteName(name)} IS NOT NULL`).join(' AND ')
-    const same = key.columns
-      .map((name, index) => `r__.${quoteName(key.referenced[index] ?? '')} = ${alias}.${quoteName(name)}`)
-      .join(' AND ')
-    const missing = `NOT EXISTS (SELECT 1 FROM ${key.references} r__ WHERE ${same})`
-    return [`CASE WHEN ${given} AND ${missing} THEN ${quoteText(`23503:${key.name}`)} END`]
+    const found = keyFound(key, alias, `${otherTable(key, key.references)} r__`)
+    const missing = `CASE WHEN ${keyGiven(key, alias)} AND NOT ${found} THEN ${quoteText(`23503:${key.name}`)} END`
+    if (!key.full || key.columns.length < 2) return [missing]
+    const nulls = `num_nulls(${key.columns.map((name) => `${alias}.${quoteName(name)}`).join(', ')})`
+    const mixed = `${nulls} BETWEEN 1 AND ${key.columns.length - 1}`
+    return [missing, `CASE WHEN ${mixed} THEN ${quoteText(`23503f${key.name}`)} END`]
   })
+}
+
+/** The label of a key that is referred to. */
+export function referenceLabel(table: Table, { name }: Reference, action: string): string {
+  return `${action === 'r' ? (table.restrictState ?? '23503') : '23503'}k${name}`
+}
+
+/** What SET DEFAULT would make of a key, where that is known and not NULL: a key that must be there. */
+export function knownDefaults({ defaults, partly }: Reference): readonly string[] | undefined {
+  if (!defaults?.length || partly) return undefined
+  const known = defaults.flatMap((value) => (value !== null && CONSTANT.test(value) ? [value] : []))
+  return known.length === defaults.length ? known : undefined
+}
+
+const CONSTANT = /^(\(?-?\d+(\.\d+)?\)?|'[^']*')(::[\w" .]+(\(\d+\))?)?$/
+
+/** The label of a key that SET DEFAULT would put in place: its name and values as JSON. */
+export function defaultsLabel({ name }: Reference, defaults: readonly string[]): string {
+  const values = defaults.map((value) => `CAST((${value}) AS text)`)
+  return `'23503d' || json_build_array(${[`CAST(${quoteText(name)} AS text)`, ...values].join(', ')})`
 }
 
 /** Foreign keys of others that forbid to take a key away; `alias` is the row after, where there is one. */
@@ -148,19 +260,28 @@ function referenceTests(
   const columns = table.columns ?? []
   return (table.referencedBy ?? []).flatMap((reference) => {
     const action = alias === undefined ? reference.onDelete : reference.onUpdate
-    if (/[cnd]/.test(action)) return []
+    if (/[cn]/.test(action)) return []
+    const defaults = action === 'd' ? knownDefaults(reference) : undefined
+    if (action === 'd' && defaults === undefined) return []
     if (scope !== undefined && !touches(scope, reference.referenced)) return []
     const at = (name: string) => columns.findIndex((column) => column.name === name)
     const value = (name: string) =>
       alias === undefined ? old(at(name)) : `CAST(${old(at(name))} AS ${columns[at(name)]?.type})`
+    const last = reference.columns.length - 1
     const same = reference.columns
-      .map((name, index) => `c__.${quoteName(name)} = ${value(reference.referenced[index] ?? '')}`)
+      .map((name, index) => {
+        const operator = reference.period && index === last ? '&&' : '='
+        return `c__.${quoteName(name)} ${operator} ${value(reference.referenced[index] ?? '')}`
+      })
       .join(' AND ')
-    const rekeyed =
-      alias === undefined
-        ? ''
-        : ` AND (${reference.referenced.map((name) => `${value(name)} IS DISTINCT FROM ${alias}.${quoteName(name)}`).join(' OR ')})`
-    const label = quoteText(`23503k${reference.name}`)
-    return [`(SELECT ${label} FROM ${reference.table} c__ WHERE ${same}${rekeyed} LIMIT 1)`]
+    const changed = (name: string) =>
+      // RESTRICT cares for the bytes; otherwise an equal key is as good.
+      action === 'r'
+        ? `${old(at(name))} COLLATE "C" IS DISTINCT FROM CAST(${alias}.${quoteName(name)} AS text) COLLATE "C"`
+        : `${value(name)} IS DISTINCT FROM ${alias}.${quoteName(name)}`
+    const rekeyed = alias === undefined ? '' : ` AND (${reference.referenced.map(changed).join(' OR ')})`
+    const label =
+      defaults === undefined ? quoteText(referenceLabel(table, reference, action)) : defaultsLabel(reference, defaults)
+    return [`(SELECT ${label} FROM ${otherTable(reference, reference.table)} c__ WHERE ${same}${rekeyed} LIMIT 1)`]
   })
 }

@@ -1,4 +1,5 @@
 import type { Run } from '../../run/run.js'
+import type { ConstraintModes } from '../../sql/constraint-modes.js'
 import type { PgClient } from './driver.js'
 import { KeptStatements } from './kept-statements.js'
 import { noteTag } from './known.js'
@@ -29,6 +30,8 @@ export interface ClientState {
   followed: boolean
   /** Live code has changed definitions and may not have committed them. */
   defining: boolean
+  /** SET CONSTRAINTS has run in this transaction. */
+  constraintsSet?: { readonly modes: ConstraintModes } | undefined
   /** Opened by a dry run and not yet handed out by the pool. */
   newborn: boolean
   /** Statements of ours the server has prepared here. */

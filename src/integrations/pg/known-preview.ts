@@ -49,7 +49,7 @@ export async function repeatPreview(
   if (slots === undefined || table === null) return undefined
 
   const request = previewRequest(session, statement, values, found.types)
-  const { step, sink, outcome } = repeatedPreview(found, request, slots)
+  const { step, sink, unsettled, outcome } = repeatedPreview(found, request, slots)
   const given = givenTypes(session)
   const answer = await reader.relying(step, sink, [
     { text: statement.text, ...(given === undefined ? {} : { types: given }), keep: true },
@@ -62,6 +62,8 @@ export async function repeatPreview(
     sameFields(original?.fields, found.fields) &&
     sameFields(row?.fields, found.row)
   ) {
+    // Another query is needed, which what is remembered does not have.
+    if (unsettled()) return undefined
     return { outcome: await outcome(), described: { ...answer, fields: original?.fields } }
   }
   // Of a lost connection the caller hears where it goes on with it.

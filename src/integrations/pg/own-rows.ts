@@ -2,6 +2,7 @@ import type { Table } from '../../sql/catalog.js'
 import type { Statement } from '../../sql/classify.js'
 import type { TableChanges } from '../../sql/overlay.js'
 import { NotOverlaid } from '../../sql/overlay-rewrite.js'
+import { constraintModes } from './constraint-modes.js'
 import type { PgClient } from './driver.js'
 import { known, knownKey, remember } from './known.js'
 import { ambiguousSettings, OverlaidPreview, overlayOf, remembered, tell, tellStale } from './overlaid.js'
@@ -57,11 +58,12 @@ export async function previewWithOwnRows(
 
 /** What a preview is told of one call. */
 export function previewRequest(
-  { guard, run, conversation }: Session,
+  session: Session,
   { text }: Statement,
   values: readonly unknown[],
   types: readonly number[] | undefined,
 ): PreviewRequest {
+  const { guard, run, conversation } = session
   return {
     text,
     values,
@@ -72,6 +74,7 @@ export function previewRequest(
     unplanned: !conversation.checks,
     place: placeOf(conversation.client),
     stale: (oid) => overlayOf(run, conversation.client).stale.has(oid),
+    modes: () => constraintModes(session),
   }
 }
 

@@ -79,9 +79,10 @@ export async function secondaryOf(
   query: PreviewQuery,
   changes: readonly TableChanges[],
   cascades: (table: Table, sql: string) => Promise<readonly Cascade[]>,
-): Promise<{ secondary: SecondaryEffect[]; notes: string[] }> {
+): Promise<{ secondary: SecondaryEffect[]; notes: string[]; violation: Violation | undefined }> {
   const secondary: SecondaryEffect[] = []
   const notes: string[] = []
+  let violation: Violation | undefined
   const written = [...query.parts, ...(query.table === null ? [] : [{ table: query.table, sql: query.sql }])]
   for (const { table, sql } of written) {
     const target = tableName(table)
@@ -94,7 +95,8 @@ export async function secondaryOf(
       for (const { name } of table.policies ?? []) secondary.push({ kind: 'policy', target, name })
     }
     try {
-      for (const { table: child, name, action, rows: count } of await cascades(table, sql)) {
+      for (const { table: child, name, action, rows: count, violation: raised } of await cascades(table, sql)) {
+        violation ??= raised
         secondary.push({ kind: 'cascade', target: child, name, rows: count })
         notes.push(`${count} ${count === 1 ? 'row' : 'rows'} of ${child} would change with them: ${action} (${name})`)
       }
@@ -103,5 +105,5 @@ export async function secondaryOf(
       notes.push(`what foreign keys would change along is not known: ${messageOf(error)}`)
     }
   }
-  return { secondary, notes }
+  return { secondary, notes, violation }
 }

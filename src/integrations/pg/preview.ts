@@ -3,6 +3,7 @@ import type { PreviewBounds } from '../../policy/policy.js'
 import { cascadesOf, mayCascade } from '../../sql/cascades.js'
 import { readTable, type Table, tableQuery } from '../../sql/catalog.js'
 import { classify } from '../../sql/classify.js'
+import { type ConstraintModes, isChecked } from '../../sql/constraint-modes.js'
 import { type Hazards, hazardOf } from '../../sql/hazards.js'
 import { Lru } from '../../sql/lru.js'
 import { MAX_OVERLAY_ROWS, type RowChange, type TableChanges } from '../../sql/overlay.js'
@@ -14,6 +15,7 @@ import {
   duplicateWithin,
   type Judging,
   judgeRow,
+  type OpenViolation,
   uniqueKeys,
   type Violation,
 } from '../../sql/violations.js'
@@ -22,6 +24,7 @@ import type { OverlaidPreview } from './overlaid.js'
 import { refusalOfPlanner, secondaryOf } from './preview-bounds.js'
 import { type ReadOnly, textOf } from './read-only.js'
 import type { Sink, Step } from './round.js'
+import { deferrableOf, mayClash, type Settled, settle, type Together } from './settle.js'
 import { StandIns } from './stand-ins.js'
 
 /** Records spelled out in the diff; all are counted. */
@@ -59,6 +62,8 @@ export interface PreviewRequest {
   readonly place?: string
   /** The same of one table, by oid. */
   stale?(oid: string): boolean
+  /** When deferrable constraints are checked. */
+  modes?(): ConstraintModes
   /** Tables looked up lately. */
   readonly tables?: { get(relation: string): Table | undefined; set(relation: string, table: Table): void }
   /** Told of a preview that would be the same for the same text, but for its values and ids. */
@@ -156,13 +161,20 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
   if (!counted && query.parts.length === 0 && !bringsCascades(query)) {
     request.learn?.({ query, ids, text: template, slots, slotTypes })
   }
-  return await reading.outcome(ids, async (written, sql) =>
-    mayCascade(written, tally.operations)
-      ? await cascadesOf(written, sql, {
-          lookup,
-          count: async (text) => Number((await reader.rows(await step(text)))[0]?.[0]),
-        })
-      : [],
+  const rows = async (text: string) => await reader.rows(await step(text))
+  return await reading.outcome(
+    ids,
+    async (written, sql) =>
+      mayCascade(written, tally.operations)
+        ? await cascadesOf(written, sql, {
+            lookup,
+            count: async (text) => Number((await rows(text))[0]?.[0]),
+            ...(query.parts.length > 0 || request.outdated || request.invented
+              ? {}
+              : { first: async (text: string) => (await rows(text))[0] }),
+          })
+        : [],
+    async (together) => await settle(together, query, { own, rows }),
   )
 }
 
@@ -185,6 +197,8 @@ export function repeatedPreview(
   return {
     step: keptStep(text, own, [...request.values, ...slotValues], [...(request.types ?? []), ...slotTypes]),
     sink: reading.sink,
+    /** Rows that must be judged together are not. */
+    unsettled: () => reading.unsettled(),
     outcome: () => reading.outcome(own, async () => []),
   }
 }
@@ -201,7 +215,15 @@ function readingOf(
   query: PreviewQuery,
   tally: Tally,
   { bounds }: PreviewRequest,
-): { sink: Sink; outcome(ids: StandIns, cascades: Parameters<typeof secondaryOf>[2]): Promise<PreviewOutcome> } {
+): {
+  sink: Sink
+  unsettled(): boolean
+  outcome(
+    ids: StandIns,
+    cascades: Parameters<typeof secondaryOf>[2],
+    settle?: (together: Together) => Promise<Settled | undefined>,
+  ): Promise<PreviewOutcome>
+} {
   const rows: (string | null)[][] = []
   const { table } = query
   const maxRows = bounds?.rows ?? Number.POSITIVE_INFINITY
@@ -219,11 +241,14 @@ function readingOf(
         }
       },
     },
-    async outcome(ids, cascades) {
+    unsettled: () => tally.together(count, query) !== undefined,
+    async outcome(ids, cascades, settle) {
       // The planner's guess was wrong: its caller must not get a part of the rows as all of them.
       if (count > maxRows) throw new PreviewUnsupported(`it writes ${count} rows, more than ${maxRows}`)
-      const violation = tally.violation(count, query)
-      const { secondary, notes: more } = await secondaryOf(query, tally.changes, cascades)
+      const together = tally.together(count, query)
+      const found = tally.violation(together === undefined ? [] : await settle?.(together))
+      const { secondary, notes: more, violation: along } = await secondaryOf(query, tally.changes, cascades)
+      const violation = found ?? along
       const notes = [...query.notes, ...tally.notes(), ...more]
       return {
         preview: {
@@ -282,6 +307,20 @@ export function hazardIn(query: PreviewQuery, found: Hazards): string | undefine
   return undefined
 }
 
+const OF_KEYS = /^(23505|23P01|23503|23001|23514e)/
+
+/** A key that is checked row by row fails with the first row that meets one that is there. */
+function sameOf(open: readonly OpenViolation[], settled: Violation | undefined): Violation | undefined {
+  if (settled === undefined || !/^(23505|23P01)$/.test(settled.code)) return settled
+  const { constraint } = settled
+  return open.find(({ violation, ordered }) => ordered && violation.constraint === constraint)?.violation ?? settled
+}
+
+/** The table of a row's address. */
+function ownerOf(id: string): string {
+  return id.slice(0, id.indexOf(':'))
+}
+
 /** Sums up the rows of a preview while they come in. */
 class Tally {
   readonly diff: FieldChange[] = []
@@ -296,15 +335,21 @@ class Tally {
   readonly #judging: Judging
   readonly #merged = new Set<string>()
   #keys = new Map<string, Set<string>>()
-  #certain: { violation: Violation; table: Table; updates: boolean } | undefined
+  #certain: Violation | undefined
+  /** Would be raised once all rows are written. */
+  #late: Violation | undefined
+  /** By label: what other rows of the statement may mend. */
+  readonly #open = new Map<string, OpenViolation & { readonly table: Table }>()
+  #fresh = 0
   readonly #predicted = new Set<string>()
 
   constructor({ operation, parts, upsert }: PreviewQuery, request: PreviewRequest) {
-    const { madeUp, outdated = false, stale = () => false } = request
+    const { madeUp, outdated = false, stale = () => false, modes, invented } = request
     this.#severalWrites = parts.length > 0
     this.#merge = operation === 'MERGE'
     const settled = (oid: string) => !this.#severalWrites && !outdated && !stale(oid)
-    this.#judging = { madeUp, settled }
+    // Of a statement that stands for another one, more may follow.
+    this.#judging = { madeUp, settled, modes: () => (this.#severalWrites || invented ? undefined : modes?.()) }
     this.#outdated = outdated
     this.#upsert = upsert
   }
@@ -324,21 +369,35 @@ class Tally {
     if (this.records <= MAX_OVERLAY_ROWS + 1) {
       this.changes.at(-1)?.rows.push({ operation: operation as RowChange['operation'], before: old, after: fresh, id })
     }
-    const given = labels == null ? [] : parseTextArray(labels)
-    const judged = judgeRow(table, fresh ?? old ?? [], given, this.#judging, fresh === null)
+    // A row of a child table is under the parent's CHECK constraints only.
+    const inherited = table.kind === 'r' && id !== null && !/^(null|0)$/.test(ownerOf(id)) && ownerOf(id) !== table.oid
+    const given = (labels == null ? [] : parseTextArray(labels)).filter(
+      (label) => !inherited || !OF_KEYS.test(label ?? ''),
+    )
+    if (fresh !== null) this.#fresh++
+    const judged = judgeRow(table, fresh ?? old ?? [], given, this.#judging, operation ?? 'i', old ?? undefined)
     for (const violation of judged.predicted) this.#predict(violation, table)
     if (this.#merge && operation !== 'i' && id !== null) {
-      if (this.#merged.has(id)) this.#certain ??= { violation: MERGED_TWICE, table, updates: false }
+      if (this.#merged.has(id)) this.#certain ??= MERGED_TWICE
       this.#merged.add(id)
     }
-    const twin = this.#severalWrites || fresh === null ? undefined : this.#twin(table, fresh)
-    if (judged.certain === undefined) {
-      if (twin !== undefined) this.#certain ??= { violation: twin, table, updates: false }
-      return
+    const twin = this.#severalWrites || fresh === null || inherited ? undefined : this.#twin(table, fresh)
+    for (const open of judged.open) {
+      if (this.#severalWrites || this.#outdated) this.#predict(open.violation, table)
+      else if (!this.#open.has(open.label)) this.#open.set(open.label, { ...open, table })
     }
-    // Within one statement one part may make room for the other's rows, so a duplicate is only a guess.
-    if ((this.#severalWrites || this.#outdated) && judged.certain.code === '23505') this.#predict(judged.certain, table)
-    else this.#certain ??= { violation: judged.certain, table, updates: operation === 'u' }
+    for (const [violation, late] of [
+      [judged.certain, false],
+      [judged.late, true],
+    ] as const) {
+      if (violation === undefined) continue
+      // Within one statement one part may make room for the other's rows, so a duplicate is only a guess.
+      const guessed = (this.#severalWrites || this.#outdated) && /^(23505|23P01)$/.test(violation.code)
+      if (guessed) this.#predict(violation, table)
+      else if (late) this.#late ??= violation
+      else this.#certain ??= violation
+    }
+    if (judged.certain === undefined && twin !== undefined) this.#certain ??= twin
   }
 
   /** Another row of this statement has taken the key already. */
@@ -357,15 +416,28 @@ class Tally {
     if (this.#predicted.size < MAX_NOTES) this.#predicted.add(describeViolation(violation, table))
   }
 
-  violation(count: number, query: PreviewQuery): Violation | undefined {
-    const found = this.#certain
-    if (found === undefined) return undefined
-    // Another row of the statement may take the key over, or give it back.
-    const { code, message } = found.violation
-    const ofKeys = code === '23505' || message.startsWith('update or delete on')
-    const shuffled = ofKeys && found.updates && count > 1 && !query.upsert
-    if (!shuffled) return found.violation
-    this.#predict(found.violation, found.table)
+  /** What only all rows together can tell; undefined when there is nothing. */
+  together(count: number, { table }: PreviewQuery): Together | undefined {
+    if (this.#certain !== undefined || this.#severalWrites || this.#outdated || table === null) return undefined
+    const open = [...this.#open.values()].filter(({ single }) => !(single && count === 1))
+    const checked: Together['checked'] = (constraint) => isChecked(deferrableOf(constraint), this.#judging.modes?.())
+    const among = this.#fresh > 1 && !this.#upsert
+    const compares = among && mayClash(table, checked)
+    if (open.length === 0 && !compares) return undefined
+    return { table, labels: new Set(open.map(({ label }) => label)), among, checked }
+  }
+
+  /** What would be raised for certain; `settled` is what the rows together have shown, if that was found out. */
+  violation(settled: Settled | undefined): Violation | undefined {
+    if (this.#certain !== undefined) return this.#certain
+    const open = [...this.#open.values()]
+    const single = this.records === 1 ? open.find((each) => each.single)?.violation : undefined
+    const found = single ?? sameOf(open, settled?.[0]) ?? this.#late
+    if (found !== undefined) return found
+    for (const { violation, table, ordered } of open) {
+      // The order in which the rows are written decides.
+      if (settled === undefined || ordered) this.#predict(violation, table)
+    }
     return undefined
   }
 

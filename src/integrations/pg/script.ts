@@ -3,6 +3,7 @@ import type { Decision } from '../../guard/guard.js'
 import { type Statement, unparsedStatement } from '../../sql/classify.js'
 import { loadGrammar } from '../../sql/grammar.js'
 import { overlayTime } from '../../sql/overlay.js'
+import { noteConstraintModes } from './constraint-modes.js'
 import { isLetThrough, isRead } from './effect.js'
 import { carryOutWrite, executeNeutralised, executeRead, executeSession } from './read.js'
 import { NO_FENCE } from './round.js'
@@ -87,6 +88,7 @@ async function refusedScript(session: Session, plan: readonly Planned[]): Promis
 async function executeOne(session: Session, planned: Planned): Promise<Error | undefined> {
   const { statement } = planned
   session.plain &&= statement.kind === 'read' || statement.kind === 'write'
+  noteConstraintModes(session, statement)
   if (statement.kind === 'tx') {
     return await (session.pinned?.control(statement) ?? controlTransaction(session, statement))
   }

@@ -81,6 +81,7 @@ export function insideDryTransaction({ conversation, pinned }: Session): boolean
 export function forgetEndedTransaction(state: ClientState): void {
   if (state.status !== 'I') return
   state.transaction = undefined
+  state.constraintsSet = undefined
   state.undo.rollBack()
 }
 

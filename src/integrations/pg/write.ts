@@ -146,7 +146,7 @@ export async function simulateBlocked(
           ? nativeError(session.library, { code: error.sqlState, message: error.message })
           : error
       // A value that does not fit its type fails the same way when executed; a timeout or a missing privilege does not.
-      if (/^(2[23]|42P10)/.test(failure.code ?? '')) {
+      if (/^(2[23]|21000|42P10)/.test(failure.code ?? '')) {
         record(session, decision, wouldFail(failure))
         await failTransaction(session)
         return failure
