@@ -38,7 +38,7 @@ const only = process.argv.slice(2)
 await loadGrammar()
 const regress = await regressSources(major)
 const server = await startPostgres()
-const proxy = net.createServer((socket) => new Session(socket, server, onQuery))
+const proxy = net.createServer((socket) => new Session(socket, server, onQuery, () => file))
 await new Promise((resolve) => proxy.listen(0, '127.0.0.1', resolve))
 try {
   const admin = new pg.Client(server.url)

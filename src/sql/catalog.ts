@@ -18,10 +18,23 @@ export interface Column {
   readonly default: string | null
   /** The type's own default, as an expression. */
   readonly domainDefault: string | null
-  /** Type of an array's elements, null for other types. */
-  readonly element?: string | null
-  /** Attributes of a composite type, null for other types. */
-  readonly fields?: readonly { name: string; type: string }[] | null
+  /** Of a type that has parts: the type itself first, then all it is made of, by {@link PartType.key}. Null for other types. */
+  readonly parts?: readonly PartType[] | null
+}
+
+/** A type with parts, or the type of a part. Keys are an oid and a type modifier. */
+export interface PartType {
+  readonly key: string
+  readonly type: string
+  readonly baseType: string
+  readonly typmod: number
+  /** Of a domain: the type below. */
+  readonly below: string | null
+  /** Of an array: the type of its elements, and what its text has between them. */
+  readonly element: string | null
+  readonly delimiter: string
+  /** Of a composite. */
+  readonly fields: readonly { name: string; key: string }[] | null
 }
 
 export interface UniqueIndex {
@@ -116,6 +129,26 @@ const keyNames = (owner: string, numbers: string) =>
   `(SELECT json_agg(a.attname ORDER BY u.o) FROM unnest(k.${numbers}) WITH ORDINALITY u(k, o)
         JOIN pg_attribute a ON a.attrelid = k.${owner} AND a.attnum = u.k)`
 
+const IS_ARRAY = `t.typtype <> 'd' AND t.typlen = -1 AND t.typelem <> 0 AND t.typcategory = 'A'`
+const ATTRIBUTES = `FROM pg_attribute f WHERE f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped`
+
+/** All that the type of the column `a` is made of. */
+const PARTS = `WITH RECURSIVE part(typ, typmod) AS (
+    SELECT a.atttypid, a.atttypmod
+    UNION SELECT m.typ, m.typmod FROM part p JOIN pg_type t ON t.oid = p.typ CROSS JOIN LATERAL (
+      SELECT t.typbasetype AS typ, t.typtypmod AS typmod WHERE t.typtype = 'd'
+      UNION ALL SELECT t.typelem, p.typmod WHERE ${IS_ARRAY}
+      UNION ALL SELECT f.atttypid, f.atttypmod ${ATTRIBUTES} AND t.typtype = 'c') m
+  ) SELECT json_agg(json_build_object(
+      'key', p.typ || ':' || p.typmod, 'type', format_type(p.typ, p.typmod),
+      'baseType', format_type(p.typ, NULL), 'typmod', p.typmod,
+      'below', CASE WHEN t.typtype = 'd' THEN t.typbasetype || ':' || t.typtypmod END,
+      'element', CASE WHEN ${IS_ARRAY} THEN t.typelem || ':' || p.typmod END, 'delimiter', t.typdelim,
+      'fields', CASE WHEN t.typtype = 'c' THEN (SELECT json_agg(json_build_object(
+        'name', f.attname, 'key', f.atttypid || ':' || f.atttypmod) ORDER BY f.attnum) ${ATTRIBUTES}) END)
+      ORDER BY (p.typ, p.typmod) = (a.atttypid, a.atttypmod) DESC)
+    FROM part p JOIN pg_type t ON t.oid = p.typ`
+
 /** The query whose only cell is a {@link Table} as JSON, for a relation as a statement names it (quoted where needed). */
 export function tableQuery(relation: string): string {
   return `SELECT json_build_object(
@@ -125,10 +158,7 @@ export function tableQuery(relation: string): string {
       'baseType', format_type(a.atttypid, NULL), 'typmod', a.atttypmod, 'domain', t.typtype = 'd',
       'notNull', a.attnotnull, 'identity', a.attidentity, 'generated', a.attgenerated,
       'default', pg_get_expr(d.adbin, d.adrelid), 'domainDefault', coalesce(pg_get_expr(t.typdefaultbin, 0), quote_literal(t.typdefault)),
-      'element', CASE WHEN t.typlen = -1 AND t.typelem <> 0 AND t.typcategory = 'A' THEN format_type(t.typelem, a.atttypmod) END,
-      'fields', CASE WHEN t.typtype = 'c' THEN (SELECT json_agg(json_build_object(
-          'name', f.attname, 'type', format_type(f.atttypid, f.atttypmod)) ORDER BY f.attnum)
-        FROM pg_attribute f WHERE f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped) END) ORDER BY a.attnum)
+      'parts', CASE WHEN t.typtype IN ('c', 'd') OR t.typcategory = 'A' THEN (${PARTS}) END) ORDER BY a.attnum)
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),

@@ -1,7 +1,7 @@
 import type { InsertStmt, Node, SelectStmt } from '@pgsql/types'
 import type { Column } from './catalog.js'
 import { deparse, parseExpression } from './grammar.js'
-import { assignPart, defaultOf, writtenColumn } from './preview-assign.js'
+import { assignPart, defaultOf, partValue, typeOfParts, writtenColumn } from './preview-assign.js'
 import { conflictingInsert } from './preview-conflict.js'
 import {
   castTo,
@@ -163,12 +163,16 @@ function givenColumns(statement: InsertStmt, target: Target): readonly Place[] {
 /** Values by column, where several may each give a part of one. */
 function collect(places: readonly { readonly place: Place; readonly value: string }[]): Map<string, string> {
   const given = new Map<string, string>()
+  const inParts = new Set<Column>()
   for (const { place, value } of places) {
     const { column, path } = place
     if (column.generated) continue
-    const known = given.get(column.name) ?? `CAST(NULL AS ${column.type})`
-    given.set(column.name, path.length === 0 ? value : castTo(column, assignPart(column, path, known, value)))
+    // Not of the column's own type: a domain need not allow NULL.
+    const known = given.get(column.name) ?? `CAST(NULL AS ${typeOfParts(column)})`
+    given.set(column.name, path.length === 0 ? value : assignPart(column, path, known, value))
+    if (path.length > 0) inParts.add(column)
   }
+  for (const column of inParts) given.set(column.name, castTo(column, given.get(column.name) ?? 'NULL'))
   return given
 }
 
@@ -198,19 +202,6 @@ function valuesSource(
   // One row is a select list to the server too, where a function may give several.
   const values = cells.length === 1 ? `SELECT ${cells[0]}` : `VALUES ${cells.map((row) => `(${row})`).join(', ')}`
   return { from: `(${values}) AS s__(${columnAliases(width)})`, given, rows: rows.length }
-}
-
-/** A value for a part of a column, with the type that part has. */
-function partValue(column: Column, path: readonly Node[], value: string): string {
-  const [first] = path
-  if (first !== undefined && 'String' in first) {
-    const name = first.String.sval
-    const type = column.fields?.find((field) => field.name === name)?.type
-    return type === undefined ? value : `CAST((${value}) AS ${type})`
-  }
-  const slice = first !== undefined && 'A_Indices' in first && first.A_Indices.is_slice
-  const type = slice ? column.type : column.element
-  return !type ? value : `CAST((${value}) AS ${type})`
 }
 
 function isDefault(node: Node | undefined): boolean {

@@ -109,7 +109,7 @@ const LENGTH_CHECKED: Readonly<Record<string, string>> = {
 }
 
 /** An expression as a value of a column, with the errors an assignment gives. */
-export function castTo(column: Column, expression: string): string {
+export function castTo(column: Pick<Column, 'type' | 'baseType' | 'typmod' | 'domain'>, expression: string): string {
   const check = column.typmod > 0 ? LENGTH_CHECKED[column.baseType] : undefined
   if (check === undefined || column.domain) return `CAST((${expression}) AS ${column.type})`
   const loose = { bit: 'bit varying', bpchar: 'bpchar' }[check] ?? column.baseType

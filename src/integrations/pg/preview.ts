@@ -3,6 +3,7 @@ import type { PreviewBounds } from '../../policy/policy.js'
 import { cascadesOf, mayCascade } from '../../sql/cascades.js'
 import { readTable, type Table, tableQuery } from '../../sql/catalog.js'
 import { classify } from '../../sql/classify.js'
+import { foretoldBy } from '../../sql/foretold.js'
 import { type Hazards, hazardOf } from '../../sql/hazards.js'
 import { Lru } from '../../sql/lru.js'
 import { MAX_OVERLAY_ROWS, type RowChange, type TableChanges } from '../../sql/overlay.js'
@@ -92,6 +93,23 @@ export interface PreviewOutcome {
  * @throws PreviewUnsupported, or the server's error.
  */
 export async function previewWrite(reader: ReadOnly, request: PreviewRequest): Promise<PreviewOutcome> {
+  try {
+    return await workOut(reader, request)
+  } catch (error) {
+    const foretold = foretoldBy(error)
+    if (foretold === undefined) throw error
+    if (foretold.code === undefined) throw new PreviewUnsupported(foretold.message)
+    return refused({ ...foretold, code: foretold.code })
+  }
+}
+
+/** The write would fail, and change nothing. */
+function refused(violation: Violation): PreviewOutcome {
+  const preview: Preview = { method: 'select', rows: 0, diff: [] }
+  return { preview, tag: '', rows: [], syntheticIds: [], violation, exact: true, changes: [] }
+}
+
+async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<PreviewOutcome> {
   const { types, own } = request
   const ids = new StandIns(request.syntheticId)
   let counted = false
@@ -135,10 +153,7 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
   await refuseHazards(reader, query)
   const { template, slots, slotTypes, ...main } = await step(query.sql)
   const refusal = await planned(reader, request, main)
-  if (refusal !== undefined) {
-    const preview: Preview = { method: 'select', rows: 0, diff: [] }
-    return { preview, tag: '', rows: [], syntheticIds: [], violation: refusal, exact: true, changes: [] }
-  }
+  if (refusal !== undefined) return refused(refusal)
 
   const tally = new Tally(query, request)
   for (const part of query.parts) {
