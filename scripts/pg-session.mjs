@@ -79,7 +79,7 @@ export class Session {
   relay(text) {
     return new Promise((resolve, reject) => {
       this.#sink = (message) => {
-        if (message === undefined) return reject(new Error('the connection is gone'))
+        if (message === undefined) return reject(new Error(`the connection is gone, at ${text.slice(0, 200)}`))
         this.#frontend.write(message)
         if (message[0] === 0x5a) {
           this.#sink = undefined

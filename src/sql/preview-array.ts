@@ -1,6 +1,7 @@
 import type { A_Indices } from '@pgsql/types'
 import { failing, unanswered } from './foretold.js'
 import { deparse } from './grammar.js'
+import { ONCE } from './preview-parts.js'
 
 /** An array type as an assignment sees it. */
 export interface ArrayType {
@@ -63,7 +64,7 @@ export function assignElements(
   const rest = count > 1 || slice ? ` ELSE ${within()}` : ''
   return (
     `(SELECT CASE ${cases.join(' ')}${rest} END FROM (SELECT coalesce(${current}, CAST('{}' AS ${type})) AS a, ` +
-    `${bounds.join(', ')}, ${value} AS v) g__)`
+    `${bounds.join(', ')}, ${value} AS v${ONCE}) g__)`
   )
 
   /** An array that was empty consists of what is assigned. */
@@ -106,7 +107,7 @@ export function assignElements(
       `WHEN n__.first = 1 THEN CAST(${list} AS ${type}) ` +
       `ELSE CAST('[' || n__.first || ':' || n__.last || ']=' || CAST(${list} AS text) AS ${type}) END FROM ` +
       `(SELECT m__.*, least(array_lower(m__.a, 1), m__.lo) AS first, greatest(array_upper(m__.a, 1), m__.hi) AS last ` +
-      `FROM (SELECT g__.a, ${lower} AS lo, ${upper} AS hi, ${source} AS v) m__) n__)`
+      `FROM (SELECT g__.a, ${lower} AS lo, ${upper} AS hi, ${source} AS v${ONCE}) m__${ONCE}) n__)`
     )
   }
 
@@ -156,7 +157,7 @@ export function assignElements(
     return (
       `(SELECT CASE ${slice ? `WHEN ${reversed} THEN ${fails('order')} ` : ''}WHEN ${outside} THEN ${fails('range')} ` +
       `${slice ? `WHEN ${size} > cardinality(g__.v) THEN ${fails('source')} ` : ''}ELSE ${built} END ` +
-      `FROM (SELECT ${columns.join(', ')}) d__)`
+      `FROM (SELECT ${columns.join(', ')}${ONCE}) d__)`
     )
   }
 

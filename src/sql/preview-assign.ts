@@ -4,7 +4,7 @@ import { failing } from './foretold.js'
 import { deparse } from './grammar.js'
 import { assignElements } from './preview-array.js'
 import { assignKeys } from './preview-jsonb.js'
-import { castTo, defaultExpression, PreviewUnsupported, type Target } from './preview-parts.js'
+import { castTo, defaultExpression, ONCE, PreviewUnsupported, type Target } from './preview-parts.js'
 import { quoteName, tagOf } from './tree.js'
 
 /** The values an UPDATE or DO UPDATE assigns, by column, each cast to its column. */
@@ -182,7 +182,7 @@ function assignIn(types: Types, type: PartType, path: readonly Node[], current: 
         const old = `(c__.c).${quoteName(name)}`
         return name === step.field.name ? inside(key, old) : old
       })
-      return `(SELECT CAST(ROW(${fields.join(', ')}) AS ${type.type}) FROM (SELECT ${current} AS c) c__)`
+      return `(SELECT CAST(ROW(${fields.join(', ')}) AS ${type.type}) FROM (SELECT ${current} AS c${ONCE}) c__)`
     }
     case 'jsonb':
       return assignKeys(step.subscripts, current, value)
@@ -210,6 +210,6 @@ function assignCoordinate(subscripts: readonly A_Indices[], slice: boolean, curr
     `(SELECT CASE WHEN g__.i IS NULL THEN ${failing('22004', 'array subscript in assignment must not be null', type)} ` +
     `WHEN g__.p IS NULL OR g__.v IS NULL THEN g__.p WHEN g__.i = 0 THEN point(g__.v, g__.p[1]) ` +
     `WHEN g__.i = 1 THEN point(g__.p[0], g__.v) ELSE ${failing('2202E', 'array subscript out of range', type)} END ` +
-    `FROM (SELECT ${current} AS p, CAST((${value}) AS double precision) AS v, CAST((${deparse(only.uidx)}) AS int) AS i) g__)`
+    `FROM (SELECT ${current} AS p, CAST((${value}) AS double precision) AS v, CAST((${deparse(only.uidx)}) AS int) AS i${ONCE}) g__)`
   )
 }

@@ -1,7 +1,7 @@
 import type { A_Indices, Node } from '@pgsql/types'
 import { failing, failingWith, unanswered } from './foretold.js'
 import { deparse } from './grammar.js'
-import { PreviewUnsupported } from './preview-parts.js'
+import { ONCE, PreviewUnsupported } from './preview-parts.js'
 
 /** Elements of NULL that a preview fills an array's gap with. */
 const MOST_FILLED = 100_000
@@ -27,7 +27,7 @@ export function assignKeys(subscripts: readonly A_Indices[], current: string, va
   return (
     `(SELECT CASE WHEN ${nulls} THEN ${fail} ELSE ${set(1, 'coalesce(p__.c, p__.z)')} END FROM ` +
     `(SELECT ${current} AS c, CAST(${empty} AS jsonb) AS z, ` +
-    `coalesce(CAST((${value}) AS jsonb), CAST('null' AS jsonb)) AS v, ${columns.join(', ')}) p__)`
+    `coalesce(CAST((${value}) AS jsonb), CAST('null' AS jsonb)) AS v, ${columns.join(', ')}${ONCE}) p__)`
   )
 
   function set(level: number, container: string): string {
@@ -49,7 +49,7 @@ export function assignKeys(subscripts: readonly A_Indices[], current: string, va
       `WHEN ${here}.n > ${length} + ${MOST_FILLED} THEN ${unanswered('a huge array', 'jsonb')} ` +
       `ELSE jsonb_set(CASE WHEN ${here}.n > ${length} THEN ${here}.b || ${nulls} ELSE ${here}.b END, ` +
       `ARRAY[${key}], ${inner}, true) END ELSE ${failing(...SCALAR, 'jsonb')} END FROM (SELECT ${container} AS b, ` +
-      `CASE WHEN ${key} ~ '^\\s*[-+]?[0-9]{1,9}$' THEN CAST(${key} AS int) END AS n) ${here})`
+      `CASE WHEN ${key} ~ '^\\s*[-+]?[0-9]{1,9}$' THEN CAST(${key} AS int) END AS n${ONCE}) ${here})`
     )
   }
 }

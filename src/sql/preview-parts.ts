@@ -116,6 +116,9 @@ export function castTo(column: Pick<Column, 'type' | 'baseType' | 'typmod' | 'do
   return `pg_catalog.${check}(CAST((${expression}) AS ${loose}), ${column.typmod}, false)`
 }
 
+/** Ends a subquery whose columns are used often: without it the planner puts their expressions in each place. */
+export const ONCE = ' OFFSET 0'
+
 /** A whole row as an array of texts, in column order. */
 export function rowAsText(alias: string, columns: readonly Column[]): string {
   return textArray(columns.map(({ name }) => `${alias}.${quoteName(name)}`))
