@@ -1,3 +1,4 @@
+import { PreviewUnsupported } from './preview-parts.js'
 import { quoteText } from './tree.js'
 
 /** Why a preview ended itself: mostly an error the write would fail with. */
@@ -31,8 +32,11 @@ export function unanswered(reason: string, type: string): string {
   return failing(NO_ANSWER, reason, type)
 }
 
-/** Reads the server's error of a query with {@link failing} in it; undefined for any other. */
+/** Reads a {@link PreviewUnsupported} with an SQLSTATE, or the server's error of a query with {@link failing} in it. */
 export function foretoldBy(error: unknown): ForetoldError | undefined {
+  if (error instanceof PreviewUnsupported) {
+    return error.sqlState === undefined ? undefined : { code: error.sqlState, message: error.message }
+  }
   const [, code, message] = MARKED.exec(error instanceof Error ? error.message : '') ?? []
   if (code === undefined || message === undefined) return undefined
   return { code: code === NO_ANSWER ? undefined : code, message }

@@ -25,6 +25,8 @@ export interface PreviewOptions {
   countRows?(query: string): Promise<number>
   /** Ids for sequence and identity defaults: out of band, never the sequence's next value. */
   syntheticIds(count: number, column?: Column): readonly string[]
+  /** The row a cursor of the session stands on. Without it, `WHERE CURRENT OF` is unsupported. */
+  cursorRow?(cursor: string, table: Table): Promise<{ readonly tableoid: string; readonly ctid: string }>
   /**
    * The FROM item a written table's rows are read from, with `tableoid` and
    * `ctid`; undefined for the table itself. This is where an overlay goes in.

@@ -1,6 +1,6 @@
 import type { DeleteStmt, Node, UpdateStmt } from '@pgsql/types'
 import type { Column } from './catalog.js'
-import { deparse } from './grammar.js'
+import { deparse, parseExpression } from './grammar.js'
 import { assignments } from './preview-assign.js'
 import {
   dropSchema,
@@ -18,7 +18,7 @@ import { bindReturning, returnsOld, tableoidOf } from './preview-returning.js'
 import { resolveTarget } from './preview-target.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { policyTest } from './row-security.js'
-import { contains, quoteName } from './tree.js'
+import { contains, quoteName, quoteText } from './tree.js'
 import { referencedColumn, violationColumn } from './violation-column.js'
 
 /** Where a rewrite finds the old row: the FROM item, and the table's columns and address in it. */
@@ -45,6 +45,21 @@ export function oldRow(target: Target, options: PreviewOptions): OldRow {
     address: `${quotedAlias}.ctid__`,
     column: (column) => `${quotedAlias}.b${columns.indexOf(column)}__`,
   }
+}
+
+/** `WHERE CURRENT OF` as a condition on the row's address; others as they are. */
+async function located(
+  condition: Node | undefined,
+  target: Target,
+  old: OldRow,
+  options: PreviewOptions,
+): Promise<Node | undefined> {
+  if (condition === undefined || !('CurrentOfExpr' in condition)) return condition
+  const { cursor_name: cursor } = condition.CurrentOfExpr
+  if (!cursor || options.cursorRow === undefined) return condition
+  const { tableoid, ctid } = await options.cursorRow(cursor, target.table)
+  const row = `(CAST(${quoteText(tableoid)} AS oid), CAST(${quoteText(ctid)} AS tid))`
+  return parseExpression(`(${old.table}, ${old.address}) = ${row}`)
 }
 
 /** The condition of a statement, with what row security adds to it. */
@@ -87,7 +102,8 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
   const kept = wantsOld ? target.visible.map((name, index) => `${quotedAlias}.${quoteName(name)} AS o${index}__`) : []
   const hidden = ['to__', 'ctid__', 'old__', ...kept.map((_, index) => `o${index}__`)]
   const leading = [`${old.table} AS to__`, `${old.address} AS ctid__`, `${textArray(columns.map(old.column))} AS old__`]
-  const where = whereOf(statement.whereClause, 'w', target, old)
+  const condition = await located(statement.whereClause, target, old, options)
+  const where = whereOf(condition, 'w', target, old)
   const changedRow = withGenerated(
     `SELECT ${[...leading, ...kept, ...newValues].join(', ')} FROM ${old.from}${assigned.joins.join('')}${where}`,
     columns,
@@ -161,7 +177,8 @@ export async function previewDelete(statement: DeleteStmt, options: PreviewOptio
     ...(returning ?? []),
   ]
   const sources = [old.from, ...using.map((item) => deparse(item))]
-  const where = whereOf(statement.whereClause, 'd', target, old)
+  const condition = await located(statement.whereClause, target, old, options)
+  const where = whereOf(condition, 'd', target, old)
   return {
     operation: 'DELETE',
     table,

@@ -19,6 +19,7 @@ import {
   type Violation,
 } from '../../sql/violations.js'
 import { changesOf } from './changes.js'
+import { cursorRow } from './cursor-row.js'
 import type { OverlaidPreview } from './overlaid.js'
 import { refusalOfPlanner, secondaryOf } from './preview-bounds.js'
 import { type ReadOnly, textOf } from './read-only.js'
@@ -147,6 +148,17 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
     syntheticIds: (count, column) => {
       const kind = column?.baseType === 'smallint' ? 'smallint' : 'integer'
       return ids.take(count, kind)
+    },
+    cursorRow: async (cursor, table) => {
+      // What was learned of this statement is true of one row only.
+      counted = true
+      const row = await cursorRow(reader, cursor, table)
+      if (own?.touches(table)) {
+        const at = `e__.tableoid = ${row.tableoid} AND e__.ctid = '${row.ctid}'`
+        const left = await reader.rows(await step(`SELECT 1 FROM ${markedTable(table.oid, 'e__')} WHERE ${at}`))
+        if (left.length === 0) throw new PreviewUnsupported('WHERE CURRENT OF a row that the run has written')
+      }
+      return row
     },
     source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
   })
