@@ -16,6 +16,7 @@ import {
 import { bindReturning, type Returning, returnsOld, tableoidOf } from './preview-returning.js'
 import { quoteName } from './tree.js'
 import { violationColumn } from './violation-column.js'
+import { spellWholeRows } from './whole-rows.js'
 
 interface ConflictingInsert {
   readonly target: Target
@@ -134,6 +135,11 @@ function insertOrUpdate(
 ): ConflictPreview {
   const { target, inserted, statement, options } = insert
   const { table, columns, quotedAlias } = target
+  const row = { columns: target.visible, type: target.rowType }
+  spellWholeRows(
+    [clause.targetList, clause.whereClause],
+    new Map([target.alias, 'excluded'].map((name) => [name, row])),
+  )
   const assigned = assignments(
     clause.targetList ?? [],
     target,

@@ -69,6 +69,7 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
     `SELECT ${[...list, 'row_number() OVER () AS ord__'].join(', ')} FROM ${source.from}`,
     columns,
     ['ord__'],
+    tableoidOf(table, 'b__'),
   )
   const result = { operation: 'INSERT' as const, table, target, syntheticIds }
   if (statement.onConflictClause !== undefined) {
@@ -152,7 +153,10 @@ interface Place {
 
 function givenColumns(statement: InsertStmt, target: Target): readonly Place[] {
   if (statement.cols === undefined) {
-    return target.visible.map((name) => ({ column: writtenColumn(target, name), path: [] }))
+    // Columns of a view that cannot be written come after those that are given.
+    const end = target.visible.findIndex((name) => target.view !== undefined && !target.view.columnOf.has(name))
+    const given = end < 0 ? target.visible : target.visible.slice(0, end)
+    return given.map((name) => ({ column: writtenColumn(target, name), path: [] }))
   }
   return statement.cols.map((item) => {
     const named = 'ResTarget' in item ? item.ResTarget : undefined

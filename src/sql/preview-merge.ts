@@ -41,6 +41,8 @@ const HERE = 'h__.here__ IS NOT NULL'
  * columns in the new row.
  */
 export async function previewMerge(statement: MergeStmt, options: PreviewOptions): Promise<RewriteResult> {
+  const nothing = await mergeOfNothing(statement, options)
+  if (nothing !== undefined) return nothing
   const target = await resolveTarget(statement.relation, 'MERGE', options)
   if (target.table.rowSecurityActive) throw new PreviewUnsupported('MERGE under row security')
   dropSchema(statement, target.relation)
@@ -143,6 +145,18 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
     syntheticIds,
     sql: `${withPrefix(statement.withClause)}SELECT ${selected.join(', ')} FROM ${sources} WHERE ${is(acting)}`,
   }
+}
+
+/** With DO NOTHING in every clause no row is ever written, whatever the view is. */
+async function mergeOfNothing(statement: MergeStmt, options: PreviewOptions): Promise<RewriteResult | undefined> {
+  const { relation, mergeWhenClauses: clauses = [], returningClause } = statement
+  const idle = clauses.every((item) => 'MergeWhenClause' in item && item.MergeWhenClause.commandType === 'CMD_NOTHING')
+  if (!idle || relation?.relname === undefined || returningClause !== undefined) return undefined
+  const schema = relation.schemaname ? `${quoteName(relation.schemaname)}.` : ''
+  const table = await options.lookup(schema + quoteName(relation.relname))
+  const target = { relation, table, columns: [], visible: [], rowType: '', alias: '', quotedAlias: '' }
+  const sql = "SELECT 'i'::text, NULL::text[], NULL::text[], NULL::text[], NULL::text WHERE false"
+  return { operation: 'MERGE', table, target, returning: null, syntheticIds: [], sql }
 }
 
 function numbers(branches: readonly Branch[], operation: string): number[] {

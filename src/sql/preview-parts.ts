@@ -169,8 +169,15 @@ export function idPerRow(ids: readonly string[]): string {
 }
 
 /** Adds generated columns, which may read every other column, around a query that gives the rest. */
-export function withGenerated(query: string, columns: readonly Column[], hidden: readonly string[]): string {
+export function withGenerated(
+  query: string,
+  columns: readonly Column[],
+  hidden: readonly string[],
+  tableoid?: string,
+): string {
   if (!columns.some((column) => column.generated)) return query
+  const asks = columns.some((column) => column.generated && /\btableoid\b/.test(column.default ?? ''))
+  const own = asks && tableoid !== undefined ? `, LATERAL (SELECT CAST(${tableoid} AS oid) AS tableoid) t__` : ''
   const list = [
     ...hidden.map((name) => `b__.${name}`),
     ...columns.map((column) => {
@@ -178,7 +185,7 @@ export function withGenerated(query: string, columns: readonly Column[], hidden:
       return column.generated ? `CAST((${column.default}) AS ${column.type}) AS ${name}` : `b__.${name}`
     }),
   ]
-  return `SELECT ${list.join(', ')} FROM (${query}) b__`
+  return `SELECT ${list.join(', ')} FROM (${query}) b__${own}`
 }
 
 /** `WITH … ` of a statement whose common table expressions only read. */

@@ -20,6 +20,7 @@ import type { RewriteResult } from './rewrite-result.js'
 import { policyTest } from './row-security.js'
 import { contains, quoteName, quoteText } from './tree.js'
 import { referencedColumn, violationColumn } from './violation-column.js'
+import { namedRows, spellWholeRows } from './whole-rows.js'
 
 /** Where a rewrite finds the old row: the FROM item, and the table's columns and address in it. */
 export interface OldRow {
@@ -45,6 +46,12 @@ export function oldRow(target: Target, options: PreviewOptions): OldRow {
     address: `${quotedAlias}.ctid__`,
     column: (column) => `${quotedAlias}.b${columns.indexOf(column)}__`,
   }
+}
+
+/** The row the statement's name of the table stands for; spelled out where it is a subquery in the rewrite. */
+function wholeRow({ alias, visible: columns, rowType, table, view }: Target, options: PreviewOptions) {
+  const spelled = view !== undefined || options.source?.(table, alias) !== undefined
+  return [alias, { columns, type: spelled ? rowType : undefined }] as const
 }
 
 /** `WHERE CURRENT OF` as a condition on the row's address; others as they are. */
@@ -82,6 +89,8 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
   dropSchema(statement, target.relation)
   const { table, columns, quotedAlias, view } = target
   const old = oldRow(target, options)
+  const rows = new Map([...namedRows(statement.fromClause ?? []), wholeRow(target, options)])
+  spellWholeRows([statement.targetList, statement.whereClause], rows)
   const syntheticIds: string[] = []
   const assigned = assignments(
     statement.targetList ?? [],
@@ -108,6 +117,7 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
     `SELECT ${[...leading, ...kept, ...newValues].join(', ')} FROM ${old.from}${assigned.joins.join('')}${where}`,
     columns,
     hidden,
+    table.kind === 'p' ? tableoidOf(table, 'b__') : `coalesce(nullif(b__.to__, 0), ${table.oid})`,
   )
   const row = view === undefined ? quotedAlias : 'n__'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
@@ -156,6 +166,7 @@ export async function previewDelete(statement: DeleteStmt, options: PreviewOptio
   dropSchema(statement, target.relation)
   const { table, columns, quotedAlias, view } = target
   const old = oldRow(target, options)
+  spellWholeRows([statement.whereClause], new Map([wholeRow(target, options)]))
   const using = statement.usingClause ?? []
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
   const returning = bindReturning(statement, {

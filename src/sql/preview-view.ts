@@ -1,5 +1,6 @@
-import type { RangeVar, SelectStmt } from '@pgsql/types'
+import type { Node, RangeVar, SelectStmt } from '@pgsql/types'
 import type { Column, Table } from './catalog.js'
+import { unanswered } from './foretold.js'
 import { deparse, parseOne } from './grammar.js'
 import {
   type Command,
@@ -9,7 +10,7 @@ import {
   refuseRules,
   type Target,
 } from './preview-parts.js'
-import { nameParts, quoteName, quoteText } from './tree.js'
+import { nameParts, quoteName, quoteText, walk } from './tree.js'
 
 interface Layer {
   readonly name: string
@@ -134,6 +135,7 @@ function oldRows(layers: readonly Layer[], base: Target, options: PreviewOptions
   const own = base.columns.map(({ name }) => `r__.${quoteName(name)}`)
   const hidden = base.columns.map((_, index) => `b${index}__`)
   const kept = base.columns.map(({ name }, index) => `r__.${quoteName(name)} AS ${hidden[index]}`)
+  own.push(...systemColumns(layers, base.columns).map((name) => `r__.${name} AS ${name}`))
   let text = `SELECT r__.tableoid AS to__, r__.ctid AS ctid__, ${[...kept, ...own].join(', ')} FROM ${readFrom(base, options, 'r__')}`
   for (const layer of layers) {
     const below = quoteName(layer.below)
@@ -157,10 +159,34 @@ function rowOf(columns: readonly Column[], row: string): string {
 }
 
 function shown(layers: readonly Layer[], columns: readonly Column[], row: string): string {
+  const unknown = systemColumns(layers, columns).map(
+    (name) => `, ${unanswered(`${name} of a row that is not there yet`, SYSTEM[name] ?? '')} AS ${name}`,
+  )
   return layers.reduce(
     (text, layer) => `SELECT ${columnsOf(layer).join(', ')} FROM (${text}) AS ${quoteName(layer.below)}`,
-    rowOf(columns, row),
+    rowOf(columns, row) + unknown.join(''),
   )
+}
+
+const SYSTEM: Readonly<Record<string, string>> = {
+  tableoid: 'oid',
+  ctid: 'tid',
+  xmin: 'xid',
+  xmax: 'xid',
+  cmin: 'cid',
+  cmax: 'cid',
+}
+
+/** The system columns of the table that the lowest view shows. */
+function systemColumns([lowest]: readonly Layer[], columns: readonly Column[]): string[] {
+  const found = new Set<string>()
+  walk(lowest?.select, (tag, value: { fields?: Node[] }) => {
+    const name = tag === 'ColumnRef' ? nameParts(value.fields).at(-1) : undefined
+    if (name !== undefined && Object.hasOwn(SYSTEM, name) && !columns.some((column) => column.name === name)) {
+      found.add(name)
+    }
+  })
+  return [...found]
 }
 
 function checks(layers: readonly Layer[], columns: readonly Column[], row: string): string[] {
