@@ -48,6 +48,8 @@ export interface UniqueIndex {
   /** False for a deferrable constraint. */
   readonly immediate: boolean
   readonly nullsNotDistinct?: boolean
+  /** The current user may not read all of its columns. */
+  readonly unreadable?: boolean
 }
 
 export interface ForeignKey {
@@ -60,6 +62,8 @@ export interface ForeignKey {
   readonly deferrable: boolean
   /** Row security keeps rows of the other table from us, but not from the check. */
   readonly hidden?: boolean
+  /** So do privileges. */
+  readonly unreadable?: boolean
 }
 
 /** A foreign key of another table (or this one) that points here; action `c` cascades, `n` and `d` set null or default. */
@@ -71,6 +75,7 @@ export interface Reference {
   readonly referenced: readonly string[]
   readonly deferrable: boolean
   readonly hidden?: boolean
+  readonly unreadable?: boolean
   readonly onDelete: string
   readonly onUpdate: string
 }
@@ -117,6 +122,12 @@ export interface Table {
   readonly leaves: readonly { oid: string; bound: string | null }[] | null
   /** Constraints no preview looks at: exclusion, WITHOUT OVERLAPS and PERIOD, and what partitions have of their own. */
   readonly unchecked?: readonly string[] | null
+  /** Columns the current user may not read, where the table as a whole is not readable; else null. */
+  readonly unreadable?: readonly string[] | null
+  /** Constraints that could not be looked at for want of privileges. */
+  readonly unseen?: readonly string[]
+  /** The rows before were read without some columns, or without their addresses. */
+  readonly readInPart?: boolean
   /** Of a view: its query, and `local` or `cascaded` for WITH CHECK OPTION. */
   readonly view: string | null
   readonly checkOption: string | null
@@ -128,6 +139,9 @@ export const MAX_LEAVES = 200
 const keyNames = (owner: string, numbers: string) =>
   `(SELECT json_agg(a.attname ORDER BY u.o) FROM unnest(k.${numbers}) WITH ORDINALITY u(k, o)
         JOIN pg_attribute a ON a.attrelid = k.${owner} AND a.attnum = u.k)`
+
+const closedKey = (owner: string, numbers: string) =>
+  `EXISTS (SELECT FROM unnest(k.${numbers}) u(n) WHERE NOT has_column_privilege(k.${owner}, u.n, 'SELECT'))`
 
 const IS_ARRAY = `t.typtype <> 'd' AND t.typlen = -1 AND t.typelem <> 0 AND t.typcategory = 'A'`
 const ATTRIBUTES = `FROM pg_attribute f WHERE f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped`
@@ -179,7 +193,8 @@ export function tableQuery(relation: string): string {
   'foreignKeys', (SELECT json_agg(json_build_object(
       'name', k.conname, 'references', k.confrelid::regclass::text, 'referencedOid', k.confrelid::text,
       'columns', ${keyNames('conrelid', 'conkey')}, 'referenced', ${keyNames('confrelid', 'confkey')},
-      'deferrable', k.condeferrable, 'hidden', row_security_active(k.confrelid)))
+      'deferrable', k.condeferrable, 'hidden', row_security_active(k.confrelid),
+      'unreadable', ${closedKey('confrelid', 'confkey')}))
     FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f'
     AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
     AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'
@@ -187,7 +202,8 @@ export function tableQuery(relation: string): string {
   'referencedBy', (SELECT json_agg(json_build_object(
       'oid', k.conrelid::text, 'table', k.conrelid::regclass::text, 'name', k.conname,
       'columns', ${keyNames('conrelid', 'conkey')}, 'referenced', ${keyNames('confrelid', 'confkey')},
-      'deferrable', k.condeferrable, 'hidden', row_security_active(k.conrelid), 'onDelete', k.confdeltype, 'onUpdate', k.confupdtype))
+      'deferrable', k.condeferrable, 'hidden', row_security_active(k.conrelid),
+      'unreadable', ${closedKey('conrelid', 'conkey')}, 'onDelete', k.confdeltype, 'onUpdate', k.confupdtype))
     FROM pg_constraint k WHERE k.confrelid = c.oid AND k.contype = 'f' AND k.conparentid = 0
     AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'),
   'triggers', (SELECT json_agg(g.tgname) FROM pg_trigger g
@@ -215,6 +231,9 @@ export function tableQuery(relation: string): string {
     UNION ALL
     SELECT g.tgname FROM pg_partition_tree(c.oid) l JOIN pg_trigger g ON g.tgrelid = l.relid
       WHERE c.relkind = 'p' AND l.level > 0 AND NOT g.tgisinternal AND g.tgparentid = 0) u),
+  'unreadable', CASE WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN (SELECT coalesce(json_agg(a.attname), '[]')
+    FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    AND NOT has_column_privilege(c.oid, a.attnum, 'SELECT')) END,
   'view', CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END,
   'checkOption', (SELECT option_value FROM pg_options_to_table(c.reloptions) WHERE option_name = 'check_option'))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

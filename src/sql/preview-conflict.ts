@@ -46,6 +46,9 @@ export function conflictingInsert(clause: OnConflictClause, insert: ConflictingI
 function arbitersOf(clause: OnConflictClause, table: Table): readonly UniqueIndex[] {
   const indexes = table.indexes ?? []
   const { infer } = clause
+  if (infer === undefined && indexes.some((index) => index.unreadable)) {
+    throw new PreviewUnsupported('ON CONFLICT where not every key may be read')
+  }
   if (infer === undefined) return indexes
   if (infer.conname) {
     const named = indexes.filter((index) => index.constraint === infer.conname)

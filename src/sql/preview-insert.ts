@@ -17,7 +17,7 @@ import {
   withPrefix,
 } from './preview-parts.js'
 import { bindReturning, tableoidOf } from './preview-returning.js'
-import { resolveTarget } from './preview-target.js'
+import { assignedNames, resolveTarget } from './preview-target.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { contains, quoteName } from './tree.js'
 import { violationColumn } from './violation-column.js'
@@ -39,6 +39,7 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
     statement.relation,
     statement.onConflictClause === undefined ? 'INSERT' : 'UPSERT',
     options,
+    assignedNames(statement.onConflictClause?.targetList),
   )
   dropSchema(statement, target.relation)
   const { columns, table, quotedAlias, view } = target

@@ -15,7 +15,7 @@ import {
   withPrefix,
 } from './preview-parts.js'
 import { bindReturning, tableoidOf } from './preview-returning.js'
-import { resolveTarget } from './preview-target.js'
+import { assignedNames, resolveTarget } from './preview-target.js'
 import { type OldRow, oldRow } from './preview-update.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { nameParts, quoteName, replace } from './tree.js'
@@ -43,7 +43,12 @@ const HERE = 'h__.here__ IS NOT NULL'
 export async function previewMerge(statement: MergeStmt, options: PreviewOptions): Promise<RewriteResult> {
   const nothing = await mergeOfNothing(statement, options)
   if (nothing !== undefined) return nothing
-  const target = await resolveTarget(statement.relation, 'MERGE', options)
+  const assigned = (statement.mergeWhenClauses ?? []).flatMap((item) =>
+    'MergeWhenClause' in item && item.MergeWhenClause.commandType === 'CMD_UPDATE'
+      ? assignedNames(item.MergeWhenClause.targetList)
+      : [],
+  )
+  const target = await resolveTarget(statement.relation, 'MERGE', options, assigned)
   if (target.table.rowSecurityActive) throw new PreviewUnsupported('MERGE under row security')
   dropSchema(statement, target.relation)
   const { table, columns, quotedAlias, view } = target

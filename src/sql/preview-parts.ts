@@ -2,6 +2,7 @@ import type { Node, RangeVar, WithClause } from '@pgsql/types'
 import type { Column, Table } from './catalog.js'
 import { deparse, parseExpression } from './grammar.js'
 import { nameParts, quoteName, replace, walk } from './tree.js'
+import { isReadInPart, readInPart } from './unreadable.js'
 
 /** The statement cannot be worked out as a SELECT; the message says which part of it. */
 export class PreviewUnsupported extends Error {
@@ -99,7 +100,10 @@ export function readFrom(target: Target, options: PreviewOptions, alias: string 
   const { schema, name } = target.table
   // With its schema, because WITH may define the bare name as something else.
   const named: RangeVar = { ...target.relation, schemaname: schema, relname: name, alias: { aliasname: alias } }
-  return options.source?.(target.table, alias) ?? deparse({ RangeVar: named })
+  const source = options.source?.(target.table, alias)
+  if (!isReadInPart(target.table)) return source ?? deparse({ RangeVar: named })
+  if (source !== undefined) throw new PreviewUnsupported(`${name} may not be read, and the run has written it`)
+  return readInPart(target.table, deparse({ RangeVar: { ...named, alias: { aliasname: 'r__' } } }), alias)
 }
 
 /** The functions behind an assignment to these types: they cut off blanks and fail on the rest, where a cast cuts all. */

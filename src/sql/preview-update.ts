@@ -15,10 +15,11 @@ import {
   withPrefix,
 } from './preview-parts.js'
 import { bindReturning, returnsOld, tableoidOf } from './preview-returning.js'
-import { resolveTarget } from './preview-target.js'
+import { assignedNames, resolveTarget } from './preview-target.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { policyTest } from './row-security.js'
 import { contains, quoteName, quoteText } from './tree.js'
+import { isReadInPart } from './unreadable.js'
 import { referencedColumn, violationColumn } from './violation-column.js'
 import { namedRows, spellWholeRows } from './whole-rows.js'
 
@@ -50,7 +51,7 @@ export function oldRow(target: Target, options: PreviewOptions): OldRow {
 
 /** The row the statement's name of the table stands for; spelled out where it is a subquery in the rewrite. */
 function wholeRow({ alias, visible: columns, rowType, table, view }: Target, options: PreviewOptions) {
-  const spelled = view !== undefined || options.source?.(table, alias) !== undefined
+  const spelled = view !== undefined || isReadInPart(table) || options.source?.(table, alias) !== undefined
   return [alias, { columns, type: spelled ? rowType : undefined }] as const
 }
 
@@ -85,7 +86,7 @@ export function whereOf(condition: Node | undefined, command: 'w' | 'd', target:
  * view the table's row is `n__`, and the name stands for the view's columns of it.
  */
 export async function previewUpdate(statement: UpdateStmt, options: PreviewOptions): Promise<RewriteResult> {
-  const target = await resolveTarget(statement.relation, 'UPDATE', options)
+  const target = await resolveTarget(statement.relation, 'UPDATE', options, assignedNames(statement.targetList))
   dropSchema(statement, target.relation)
   const { table, columns, quotedAlias, view } = target
   const old = oldRow(target, options)
@@ -176,7 +177,7 @@ export async function previewDelete(statement: DeleteStmt, options: PreviewOptio
     old: visible,
     fresh: null,
     tableoid: view === undefined ? `${quotedAlias}.tableoid` : `${quotedAlias}.to__`,
-    physical: view === undefined && options.source?.(table, target.alias) === undefined,
+    physical: view === undefined && !isReadInPart(table) && options.source?.(table, target.alias) === undefined,
   })
   const once = using.length === 0 ? '' : `DISTINCT ON (${old.table}, ${old.address}) `
   const list = [

@@ -11,6 +11,7 @@ import {
   type Target,
 } from './preview-parts.js'
 import { nameParts, quoteName, quoteText, walk } from './tree.js'
+import { isReadInPart, judgedInPart, madeUpAddress } from './unreadable.js'
 
 interface Layer {
   readonly name: string
@@ -32,6 +33,7 @@ export async function viewTarget(
   relation: RangeVar,
   command: Command,
   options: PreviewOptions,
+  assigned: readonly string[],
 ): Promise<Target> {
   const layers: Layer[] = []
   let columnOf = new Map((view.columns ?? []).map(({ name }) => [name, name]))
@@ -60,6 +62,11 @@ export async function viewTarget(
   }
   if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
   refuseRules(table, command)
+  // Whoever may not read the table still reads it through the view, with its owner's rights.
+  const indirect = isReadInPart(table)
+  if (indirect) table = throughView(view, table, columnOf)
+  const written = assigned.flatMap((name) => columnOf.get(name) ?? [])
+  table = judgedInPart(table, command === 'INSERT' ? undefined : new Set(written))
   const columns = table.columns ?? []
   const alias = relation.alias?.aliasname ?? relation.relname ?? ''
   const base: Target = {
@@ -87,11 +94,45 @@ export async function viewTarget(
     view: {
       columnOf,
       defaults: tableDefaults,
-      oldRows: (using, name) => oldRows(layers, base, using, name),
+      oldRows: (using, name) =>
+        indirect ? rowsOfView(view, { ...base, relation }, columnOf, using, name) : oldRows(layers, base, using, name),
       shown: (row) => shown(layers, columns, row),
-      checks: (row) => checks(layers, columns, row),
+      // What the view does not show may decide.
+      checks: (row) => (table.unreadable?.length ? [] : checks(layers, columns, row)),
     },
   }
+}
+
+/** The table as far as the view shows it. */
+function throughView(view: Table, table: Table, columnOf: ReadonlyMap<string, string>): Table {
+  const closed = new Set(view.unreadable ?? [])
+  const shown = new Set([...columnOf].flatMap(([name, column]) => (closed.has(name) ? [] : [column])))
+  const unreadable = (table.columns ?? []).flatMap(({ name }) => (shown.has(name) ? [] : [name]))
+  return { ...table, unreadable }
+}
+
+/** The same FROM item as {@link oldRows}, read from the view itself. */
+function rowsOfView(
+  view: Table,
+  { relation, table, columns }: Target,
+  columnOf: ReadonlyMap<string, string>,
+  options: PreviewOptions,
+  alias: string,
+): string {
+  if (options.source?.(table, alias) !== undefined) {
+    throw new PreviewUnsupported(`${table.name} may not be read, and the run has written it`)
+  }
+  const closed = new Set(view.unreadable ?? [])
+  const visible = (view.columns ?? []).map(({ name, type }) => {
+    return `${closed.has(name) ? `CAST(NULL AS ${type})` : `r__.${quoteName(name)}`} AS ${quoteName(name)}`
+  })
+  const kept = columns.map(({ name, type }, index) => {
+    const via = [...columnOf].find(([shown, column]) => column === name && !closed.has(shown))?.[0]
+    return `${via === undefined ? `CAST(NULL AS ${type})` : `r__.${quoteName(via)}`} AS b${index}__`
+  })
+  const list = [...madeUpAddress(table, ['to__', 'ctid__']), ...kept, ...visible]
+  const from = deparse({ RangeVar: { ...relation, alias: { aliasname: 'r__' } } })
+  return `(SELECT ${list.join(', ')} FROM ${from}) AS ${quoteName(alias)}`
 }
 
 function layerOf(view: Table, checked: boolean): Layer {

@@ -169,6 +169,8 @@ function blindSpots(table: Table): string[] {
   const notes: string[] = []
   if (table.triggers !== null) notes.push(`triggers of ${table.name} were not run: ${table.triggers.join(', ')}`)
   if (table.unchecked?.length) notes.push(`not looked at on ${table.name}: ${table.unchecked.join(', ')}`)
+  if (table.unseen?.length) notes.push(`may not be looked at on ${table.name}: ${table.unseen.join(', ')}`)
+  if (table.readInPart) notes.push(`not all of ${table.name} may be read: what may not is shown as NULL`)
   if (table.rowSecurityActive) notes.push(`row security of ${table.name} was applied by its policies' text`)
   return notes
 }

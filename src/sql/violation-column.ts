@@ -101,7 +101,7 @@ function touches(scope: ViolationScope, names: readonly string[]): boolean {
 /** Unique indexes that are checked row by row: not the deferrable ones. */
 function uniqueTests(table: Table, alias: string, scope: ViolationScope): string[] {
   return (table.indexes ?? []).flatMap((index) => {
-    if (!index.immediate || scope.handled?.includes(index)) return []
+    if (!index.immediate || index.unreadable || scope.handled?.includes(index)) return []
     const plain = index.predicate === null && !index.numbers.includes(0)
     const columns = indexColumns(table, index).map((column) => column.name)
     if (plain && !touches(scope, columns)) return []
