@@ -1,4 +1,4 @@
-import type { Table } from '../../sql/catalog.js'
+import { keyColumns, type Table } from '../../sql/catalog.js'
 import { cursorQuery, notUpdatable } from '../../sql/cursor-query.js'
 import { PreviewUnsupported } from '../../sql/preview.js'
 import { quoteName, quoteText } from '../../sql/tree.js'
@@ -48,6 +48,34 @@ export async function cursorRow(reader: ReadOnly, cursor: string, target: Table)
     )
   }
   return { tableoid, ctid }
+}
+
+/**
+ * Where the row is in what the run has made of the table: a write of the run
+ * moves it, and then its key still tells it.
+ * @throws PreviewUnsupported where there is no key, or no row of that key any more.
+ */
+export async function ownVersion(
+  reader: ReadOnly,
+  { tableoid, ctid }: RowAddress,
+  table: Table,
+  source: string,
+  overlaid: (text: string) => Promise<(string | null)[][]>,
+): Promise<RowAddress> {
+  const find = (condition: string) =>
+    overlaid(`SELECT CAST(e__.tableoid AS text), CAST(e__.ctid AS text) FROM ${source} WHERE ${condition}`)
+  const here = `tableoid = ${quoteText(tableoid)} AND e__.ctid = ${quoteText(ctid)}`
+  let [found] = await find(`e__.${here}`)
+  const key = keyColumns(table).map(({ name }) => `e__.${quoteName(name)}`)
+  if (found === undefined && key.length > 0) {
+    const named = `${quoteName(table.schema)}.${quoteName(table.name)} AS e__`
+    const [values] = await reader.rows({ text: `SELECT ${key.join(', ')} FROM ${named} WHERE e__.${here}` })
+    const equal = key.map((name, index) => `${name} = ${quoteText(values?.[index] ?? '')}`).join(' AND ')
+    if (values !== undefined) [found] = await find(equal)
+  }
+  const [to, at] = found ?? []
+  if (!to || !at) throw new PreviewUnsupported('WHERE CURRENT OF a row that the run has deleted or written')
+  return { tableoid: to, ctid: at }
 }
 
 /** The cursor must scan all the tables that the write looks for its row in. */

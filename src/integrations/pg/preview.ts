@@ -19,7 +19,7 @@ import {
   type Violation,
 } from '../../sql/violations.js'
 import { changesOf } from './changes.js'
-import { cursorRow } from './cursor-row.js'
+import { cursorRow, ownVersion } from './cursor-row.js'
 import type { OverlaidPreview } from './overlaid.js'
 import { refusalOfPlanner, secondaryOf } from './preview-bounds.js'
 import { type ReadOnly, textOf } from './read-only.js'
@@ -154,9 +154,9 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
       counted = true
       const row = await cursorRow(reader, cursor, table)
       if (own?.touches(table)) {
-        const at = `e__.tableoid = ${row.tableoid} AND e__.ctid = '${row.ctid}'`
-        const left = await reader.rows(await step(`SELECT 1 FROM ${markedTable(table.oid, 'e__')} WHERE ${at}`))
-        if (left.length === 0) throw new PreviewUnsupported('WHERE CURRENT OF a row that the run has written')
+        return await ownVersion(reader, row, table, markedTable(table.oid, 'e__'), async (text) =>
+          reader.rows(await step(text)),
+        )
       }
       return row
     },

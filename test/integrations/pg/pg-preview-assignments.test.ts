@@ -135,11 +135,19 @@ describe('rows as a whole', () => {
     ['UPDATE numbered n SET one = NULL WHERE id_of(n) = 1 RETURNING id_of(n), n.double'],
     ['DELETE FROM numbered n WHERE id_of(n) = 3 RETURNING double, id'],
     ['INSERT INTO numbered (id) VALUES (40) RETURNING double'],
-    ['UPDATE upserted SET (v, n) = ROW(s.*) FROM (VALUES (1, $$x$$, 7)) AS s0(i, a, b), (VALUES ($$x$$, 7)) AS s(a, b) WHERE id = s0.i RETURNING *'],
-    ['INSERT INTO upserted VALUES (1, $$new$$, 5), (3, $$c$$, 3) ON CONFLICT (id) DO UPDATE SET (id, v, n) = ROW(excluded.*) WHERE upserted.* <> excluded.* RETURNING *'],
-    ['INSERT INTO upserted AS u VALUES (2, $$b$$, 2) ON CONFLICT (id) DO UPDATE SET v = excluded::text WHERE u = excluded RETURNING v'],
+    [
+      'UPDATE upserted SET (v, n) = ROW(s.*) FROM (VALUES (1, $$x$$, 7)) AS s0(i, a, b), (VALUES ($$x$$, 7)) AS s(a, b) WHERE id = s0.i RETURNING *',
+    ],
+    [
+      'INSERT INTO upserted VALUES (1, $$new$$, 5), (3, $$c$$, 3) ON CONFLICT (id) DO UPDATE SET (id, v, n) = ROW(excluded.*) WHERE upserted.* <> excluded.* RETURNING *',
+    ],
+    [
+      'INSERT INTO upserted AS u VALUES (2, $$b$$, 2) ON CONFLICT (id) DO UPDATE SET v = excluded::text WHERE u = excluded RETURNING v',
+    ],
     ['INSERT INTO tagged VALUES (1), (2) RETURNING *'],
-    ['MERGE INTO upserted u USING (VALUES (1), (9)) s(i) ON u.id = s.i WHEN MATCHED THEN DO NOTHING WHEN NOT MATCHED THEN DO NOTHING'],
+    [
+      'MERGE INTO upserted u USING (VALUES (1), (9)) s(i) ON u.id = s.i WHEN MATCHED THEN DO NOTHING WHEN NOT MATCHED THEN DO NOTHING',
+    ],
   ])('%s', async (text) => {
     const expected = await forReal(text, [])
     expect(expected).toHaveProperty('rowCount')
@@ -150,7 +158,9 @@ describe('rows as a whole', () => {
   it('are those the run has written', async () => {
     await dry(async () => {
       await client.query("UPDATE upserted SET v = 'mine' WHERE id = 1")
-      const { rows } = await client.query('UPDATE upserted u SET n = n + 1 WHERE u::text LIKE $1 RETURNING u::text', ['%mine%'])
+      const { rows } = await client.query('UPDATE upserted u SET n = n + 1 WHERE u::text LIKE $1 RETURNING u::text', [
+        '%mine%',
+      ])
       expect(rows).toEqual([{ u: '(1,mine,2)' }])
     })
   })
