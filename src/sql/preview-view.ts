@@ -108,7 +108,9 @@ function throughView(view: Table, table: Table, columnOf: ReadonlyMap<string, st
   const closed = new Set(view.unreadable ?? [])
   const shown = new Set([...columnOf].flatMap(([name, column]) => (closed.has(name) ? [] : [column])))
   const unreadable = (table.columns ?? []).flatMap(({ name }) => (shown.has(name) ? [] : [name]))
-  return { ...table, unreadable }
+  // Rows the view does not show may have the same key.
+  const indexes = table.indexes?.map((index) => ({ ...index, unreadable: true })) ?? null
+  return { ...table, unreadable, indexes }
 }
 
 /** The same FROM item as {@link oldRows}, read from the view itself. */

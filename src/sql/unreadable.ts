@@ -27,7 +27,8 @@ export function judgedInPart(table: Table, written?: ReadonlySet<string>): Table
       if (lost(each)) unseen.push(each.name)
       return !lost(each)
     }) ?? null
-  const lostIndex = ({ keys, predicate, numbers }: UniqueIndex) =>
+  const lostIndex = ({ keys, predicate, numbers, unreadable }: UniqueIndex) =>
+    unreadable === true ||
     numbers.some((number) => closed.has(columns.find((column) => column.number === number)?.name ?? '')) ||
     [...keys, predicate].some((text) => speaksOf(text, closed))
   const lostKey = (key: ForeignKey) => key.unreadable === true || key.columns.some((name) => unknown.has(name))
