@@ -5,13 +5,18 @@ import { serialize } from 'pg-protocol'
 export class Session {
   status = 'I'
   #frontend
+  #place
   #backend
   #sink = undefined
   #queue = Promise.resolve()
 
-  /** @param onQuery called with each simple query before it is sent; it must `relay` or execute it itself */
-  constructor(frontend, target, onQuery) {
+  /**
+   * @param onQuery called with each simple query before it is sent; it must `relay` or execute it itself
+   * @param place what was going on, for errors
+   */
+  constructor(frontend, target, onQuery, place = () => '') {
     this.#frontend = frontend
+    this.#place = place
     this.#backend = net.connect(target.port, target.host)
     let started = false
     frames(
@@ -46,7 +51,7 @@ export class Session {
   }
 
   #fail(error) {
-    process.stderr.write(`fidelity: ${error?.stack ?? error}\n`)
+    process.stderr.write(`fidelity: ${this.#place()}: ${error?.stack ?? error}\n`)
     this.#close()
   }
 
@@ -74,7 +79,7 @@ export class Session {
   relay(text) {
     return new Promise((resolve, reject) => {
       this.#sink = (message) => {
-        if (message === undefined) return reject(new Error('the connection is gone'))
+        if (message === undefined) return reject(new Error(`the connection is gone, at ${text.slice(0, 200)}`))
         this.#frontend.write(message)
         if (message[0] === 0x5a) {
           this.#sink = undefined

@@ -18,10 +18,23 @@ export interface Column {
   readonly default: string | null
   /** The type's own default, as an expression. */
   readonly domainDefault: string | null
-  /** Type of an array's elements, null for other types. */
-  readonly element?: string | null
-  /** Attributes of a composite type, null for other types. */
-  readonly fields?: readonly { name: string; type: string }[] | null
+  /** Of a type that has parts: the type itself first, then all it is made of, by {@link PartType.key}. Null for other types. */
+  readonly parts?: readonly PartType[] | null
+}
+
+/** A type with parts, or the type of a part. Keys are an oid and a type modifier. */
+export interface PartType {
+  readonly key: string
+  readonly type: string
+  readonly baseType: string
+  readonly typmod: number
+  /** Of a domain: the type below. */
+  readonly below: string | null
+  /** Of an array: the type of its elements, and what its text has between them. */
+  readonly element: string | null
+  readonly delimiter: string
+  /** Of a composite. */
+  readonly fields: readonly { name: string; key: string }[] | null
 }
 
 export interface UniqueIndex {
@@ -39,6 +52,8 @@ export interface UniqueIndex {
   readonly nullsNotDistinct?: boolean
   /** WITHOUT OVERLAPS: keys conflict by the operators that {@link Table.exclusions} tells. */
   readonly exclusion?: boolean
+  /** The current user may not read all of its columns. */
+  readonly unreadable?: boolean
 }
 
 /** An exclusion constraint, or a key WITHOUT OVERLAPS. */
@@ -77,6 +92,8 @@ export interface ForeignKey {
   readonly relation?: { readonly schema: string; readonly name: string }
   /** The other table is partitioned; of any other only its own rows count, not those of its child tables. */
   readonly partitioned?: boolean
+  /** So do privileges. */
+  readonly unreadable?: boolean
 }
 
 /** A foreign key of another table (or this one) that points here; action `c` cascades, `n` and `d` set null or default. */
@@ -96,6 +113,7 @@ export interface Reference {
   readonly defaults?: readonly (string | null)[] | null
   /** SET NULL or SET DEFAULT are for some of the columns only. */
   readonly partly?: boolean
+  readonly unreadable?: boolean
   readonly onDelete: string
   readonly onUpdate: string
 }
@@ -160,6 +178,12 @@ export interface Table {
   readonly restrictState?: string
   /** What no preview looks at: foreign keys into hidden rows, and what partitions have of their own. */
   readonly unchecked?: readonly string[] | null
+  /** Columns the current user may not read, where the table as a whole is not readable; else null. */
+  readonly unreadable?: readonly string[] | null
+  /** Constraints that could not be looked at for want of privileges. */
+  readonly unseen?: readonly string[]
+  /** The rows before were read without some columns, or without their addresses. */
+  readonly readInPart?: boolean
   /** Of a view: its query, and `local` or `cascaded` for WITH CHECK OPTION. */
   readonly view: string | null
   readonly checkOption: string | null
@@ -184,6 +208,28 @@ const CASCADES = `k.contype = 'f' AND (k.confdeltype IN ('c', 'n', 'd') OR k.con
 const relationNamed = (owner: string) =>
   `(SELECT json_build_object('schema', s.nspname, 'name', f.relname) FROM pg_class f
         JOIN pg_namespace s ON s.oid = f.relnamespace WHERE f.oid = k.${owner})`
+const closedKey = (owner: string, numbers: string) =>
+  `EXISTS (SELECT FROM unnest(k.${numbers}) u(n) WHERE NOT has_column_privilege(k.${owner}, u.n, 'SELECT'))`
+
+const IS_ARRAY = `t.typtype <> 'd' AND t.typlen = -1 AND t.typelem <> 0 AND t.typcategory = 'A'`
+const ATTRIBUTES = `FROM pg_attribute f WHERE f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped`
+
+/** All that the type of the column `a` is made of. */
+const PARTS = `WITH RECURSIVE part(typ, typmod) AS (
+    SELECT a.atttypid, a.atttypmod
+    UNION SELECT m.typ, m.typmod FROM part p JOIN pg_type t ON t.oid = p.typ CROSS JOIN LATERAL (
+      SELECT t.typbasetype AS typ, t.typtypmod AS typmod WHERE t.typtype = 'd'
+      UNION ALL SELECT t.typelem, p.typmod WHERE ${IS_ARRAY}
+      UNION ALL SELECT f.atttypid, f.atttypmod ${ATTRIBUTES} AND t.typtype = 'c') m
+  ) SELECT json_agg(json_build_object(
+      'key', p.typ || ':' || p.typmod, 'type', format_type(p.typ, p.typmod),
+      'baseType', format_type(p.typ, NULL), 'typmod', p.typmod,
+      'below', CASE WHEN t.typtype = 'd' THEN t.typbasetype || ':' || t.typtypmod END,
+      'element', CASE WHEN ${IS_ARRAY} THEN t.typelem || ':' || p.typmod END, 'delimiter', t.typdelim,
+      'fields', CASE WHEN t.typtype = 'c' THEN (SELECT json_agg(json_build_object(
+        'name', f.attname, 'key', f.atttypid || ':' || f.atttypmod) ORDER BY f.attnum) ${ATTRIBUTES}) END)
+      ORDER BY (p.typ, p.typmod) = (a.atttypid, a.atttypmod) DESC)
+    FROM part p JOIN pg_type t ON t.oid = p.typ`
 
 /** The query whose only cell is a {@link Table} as JSON, for a relation as a statement names it (quoted where needed). */
 export function tableQuery(relation: string): string {
@@ -194,10 +240,7 @@ export function tableQuery(relation: string): string {
       'baseType', format_type(a.atttypid, NULL), 'typmod', a.atttypmod, 'domain', t.typtype = 'd',
       'notNull', a.attnotnull, 'identity', a.attidentity, 'generated', a.attgenerated,
       'default', CASE WHEN c.relkind = 'p' AND a.attgenerated <> '' THEN ${GENERATED_BY_LEAF} ELSE pg_get_expr(d.adbin, d.adrelid) END, 'domainDefault', coalesce(pg_get_expr(t.typdefaultbin, 0), quote_literal(t.typdefault)),
-      'element', CASE WHEN t.typlen = -1 AND t.typelem <> 0 AND t.typcategory = 'A' THEN format_type(t.typelem, a.atttypmod) END,
-      'fields', CASE WHEN t.typtype = 'c' THEN (SELECT json_agg(json_build_object(
-          'name', f.attname, 'type', format_type(f.atttypid, f.atttypmod)) ORDER BY f.attnum)
-        FROM pg_attribute f WHERE f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped) END) ORDER BY a.attnum)
+      'parts', CASE WHEN t.typtype IN ('c', 'd') OR t.typcategory = 'A' THEN (${PARTS}) END) ORDER BY a.attnum)
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
@@ -241,7 +284,8 @@ export function tableQuery(relation: string): string {
       'deferrable', k.condeferrable, 'deferred', k.condeferred, 'hidden', row_security_active(k.confrelid),
       'full', k.confmatchtype = 'f', 'period', coalesce(to_jsonb(k) ->> 'conperiod', 'false') = 'true',
       'relation', ${relationNamed('confrelid')},
-      'partitioned', (SELECT f.relkind = 'p' FROM pg_class f WHERE f.oid = k.confrelid)) ORDER BY k.oid)
+      'partitioned', (SELECT f.relkind = 'p' FROM pg_class f WHERE f.oid = k.confrelid),
+      'unreadable', ${closedKey('confrelid', 'confkey')}) ORDER BY k.oid)
     FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f'
     AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
     AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'),
@@ -255,6 +299,7 @@ export function tableQuery(relation: string): string {
         LEFT JOIN pg_attrdef d ON d.adrelid = k.conrelid AND d.adnum = u.k),
       'partly', to_jsonb(k) ->> 'confdelsetcols' IS NOT NULL,
       'partitioned', (SELECT f.relkind = 'p' FROM pg_class f WHERE f.oid = k.conrelid),
+      'unreadable', ${closedKey('conrelid', 'conkey')},
       'onDelete', k.confdeltype, 'onUpdate', k.confupdtype) ORDER BY k.oid)
     FROM pg_constraint k WHERE k.confrelid = c.oid AND k.contype = 'f'
     AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = k.conparentid AND p.confrelid = k.confrelid)
@@ -291,6 +336,9 @@ export function tableQuery(relation: string): string {
     UNION ALL
     SELECT g.tgname FROM pg_partition_tree(c.oid) l JOIN pg_trigger g ON g.tgrelid = l.relid
       WHERE c.relkind = 'p' AND l.level > 0 AND NOT g.tgisinternal AND g.tgparentid = 0) u),
+  'unreadable', CASE WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN (SELECT coalesce(json_agg(a.attname), '[]')
+    FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    AND NOT has_column_privilege(c.oid, a.attnum, 'SELECT')) END,
   'view', CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END,
   'checkOption', (SELECT option_value FROM pg_options_to_table(c.reloptions) WHERE option_name = 'check_option'))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -1,7 +1,10 @@
 import type { A_Indices, Node } from '@pgsql/types'
-import type { Column } from './catalog.js'
+import type { Column, PartType } from './catalog.js'
+import { failing } from './foretold.js'
 import { deparse } from './grammar.js'
-import { castTo, defaultExpression, PreviewUnsupported, type Target } from './preview-parts.js'
+import { assignElements } from './preview-array.js'
+import { assignKeys } from './preview-jsonb.js'
+import { castTo, defaultExpression, ONCE, PreviewUnsupported, type Target } from './preview-parts.js'
 import { quoteName, tagOf } from './tree.js'
 
 /** The values an UPDATE or DO UPDATE assigns, by column, each cast to its column. */
@@ -21,6 +24,7 @@ export function assignments(
   const values = new Map<string, string>()
   const joins: string[] = []
   const joined = new Map<string, string>()
+  const inParts = new Set<Column>()
   for (const item of targets) {
     if (!('ResTarget' in item)) throw new PreviewUnsupported('assignment')
     const { name, indirection, val } = item.ResTarget
@@ -28,12 +32,13 @@ export function assignments(
     if (val === undefined) throw new PreviewUnsupported(`no value for ${name}`)
     if (column.generated && !('SetToDefault' in val)) throw new PreviewUnsupported('assignment to a generated column')
     const value = assigned(column, val)
-    const known = values.get(column.name) ?? current(column)
-    values.set(
-      column.name,
-      indirection?.length ? castTo(column, assignPart(column, indirection, known, value)) : castTo(column, value),
-    )
+    if (indirection?.length) {
+      const known = values.get(column.name) ?? current(column)
+      values.set(column.name, assignPart(column, indirection, known, partValue(column, indirection, value)))
+      inParts.add(column)
+    } else values.set(column.name, castTo(column, value))
   }
+  for (const column of inParts) values.set(column.name, castTo(column, values.get(column.name) ?? 'NULL'))
   return { values, joins }
 
   function assigned(column: Column, value: Node): string {
@@ -79,88 +84,134 @@ export function defaultOf(column: Column, target: Target, ids: (column: Column) 
 
 /**
  * The value after one part of it is assigned: `a[2]`, `a[1:3]`, `c.field`,
- * `j['key']`. PostgreSQL has no expression for it, so it is put together anew.
- * @throws PreviewUnsupported for deeper parts.
+ * `j['key']`, and parts of parts. PostgreSQL has no expression for it, so it is
+ * put together anew. It has the type below, where the column's is a domain: what
+ * that demands is only asked once every part is assigned, by {@link castTo}.
+ * @throws PreviewUnsupported for parts of other types.
  */
 export function assignPart(column: Column, path: readonly Node[], current: string, value: string): string {
-  const [first, ...more] = path
-  if (first === undefined) return value
-  if ('String' in first) {
-    if (!column.fields || more.length > 0) throw new PreviewUnsupported('assignment to a field of a field')
-    const name = first.String.sval ?? ''
-    if (!column.fields.some((field) => field.name === name)) throw new PreviewUnsupported(`unknown field ${name}`)
-    const fields = column.fields.map((field) =>
-      field.name === name ? `CAST((${value}) AS ${field.type})` : `(${current}).${quoteName(field.name)}`,
-    )
-    return `ROW(${fields.join(', ')})`
-  }
-  const subscripts = path.map((part) => ('A_Indices' in part ? part.A_Indices : undefined))
-  if (subscripts.some((part) => part === undefined)) throw new PreviewUnsupported('assignment to a field of an element')
-  if (column.baseType === 'jsonb') return assignKey(subscripts as A_Indices[], current, value)
-  if (!column.element || subscripts.length > 1 || column.domain) {
-    throw new PreviewUnsupported('assignment to a part of something else than a plain array')
-  }
-  return assignElements(column, subscripts[0] as A_Indices, current, value)
+  return assignIn(typesOf(column), plain(typesOf(column), wholeType(column)), path, current, value)
 }
 
-/** A key or a position, as `->` takes it. @throws PreviewUnsupported where only the server knows its type. */
-function keyOf(subscript: Node): string {
-  const constant = 'A_Const' in subscript ? subscript.A_Const : undefined
-  if (constant?.ival === undefined && constant?.sval === undefined) {
-    throw new PreviewUnsupported('assignment to a computed key of jsonb')
+/** A value for a part of a column, with the errors an assignment to it gives. */
+export function partValue(column: Column, path: readonly Node[], value: string): string {
+  const types = typesOf(column)
+  let type = wholeType(column)
+  for (let rest = path; rest.length > 0; ) {
+    const inner = plain(types, type)
+    const step = stepInto(inner, rest)
+    // The value of a slice is an array, that of a part of jsonb is jsonb.
+    if (step.kind === 'array' && !step.slice) type = keyed(types, inner.element)
+    else if (step.kind === 'field') type = keyed(types, step.field.key)
+    else if (step.kind === 'point') return `CAST((${value}) AS double precision)`
+    else type = inner
+    rest = step.rest
   }
-  return deparse(subscript)
+  return cast(type, value)
 }
 
-/** jsonb: an object or array on the way is made where there is none, and gaps of an array are filled with nulls. */
-function assignKey(subscripts: readonly A_Indices[], current: string, value: string): string {
-  const [first, ...more] = subscripts
-  if (first?.uidx !== undefined && more.length > 0) {
-    const inner = assignKey(more, `(${current} -> ${keyOf(first.uidx)})`, value)
-    return assignKey([first], current, inner)
-  }
-  const { uidx, is_slice: slice } = subscripts[0] as A_Indices
-  if (slice || uidx === undefined) throw new PreviewUnsupported('assignment to a slice of jsonb')
-  const numeric = 'A_Const' in uidx && uidx.A_Const.ival !== undefined
-  const index = numeric ? Number(uidx.A_Const.ival?.ival ?? 0) : undefined
-  if (!numeric && !('A_Const' in uidx && uidx.A_Const.sval !== undefined)) {
-    // The type of the subscript decides, and only the server knows it.
-    throw new PreviewUnsupported('assignment to a computed key of jsonb')
-  }
-  const fresh = `coalesce(CAST((${value}) AS jsonb), CAST('null' AS jsonb))`
-  const key = `ARRAY[CAST((${deparse(uidx)}) AS text)]`
-  if (index === undefined) return `jsonb_set(coalesce(${current}, CAST('{}' AS jsonb)), ${key}, ${fresh}, true)`
-  if (index < 0) return `jsonb_set(${current}, ${key}, ${fresh}, true)`
-  const base = `coalesce(${current}, CAST('[]' AS jsonb))`
-  const gap = `(SELECT coalesce(jsonb_agg(CAST('null' AS jsonb)), CAST('[]' AS jsonb)) FROM generate_series(jsonb_array_length(${base}), ${index - 1}))`
+/** The type of a column's value while its parts are assigned. */
+export function typeOfParts(column: Column): string {
+  return plain(typesOf(column), wholeType(column)).type
+}
+
+type Types = readonly PartType[]
+
+type PartStep =
+  | { readonly kind: 'field'; readonly field: { name: string; key: string }; readonly rest: readonly Node[] }
+  | {
+      readonly kind: 'array' | 'jsonb' | 'point'
+      readonly subscripts: readonly A_Indices[]
+      readonly slice: boolean
+      readonly rest: readonly Node[]
+    }
+
+function typesOf(column: Column): Types {
+  return column.parts ?? []
+}
+
+function wholeType(column: Column): PartType {
+  const { type, baseType, typmod } = column
+  // A type without parts of its own in the catalog, such as jsonb, comes first too.
   return (
-    `CASE WHEN jsonb_typeof(${base}) = 'array' THEN jsonb_set(CASE WHEN jsonb_array_length(${base}) < ${index} ` +
-    `THEN ${base} || ${gap} ELSE ${base} END, ${key}, ${fresh}, true) ELSE jsonb_set(${base}, ${key}, ${fresh}, true) END`
+    column.parts?.[0] ?? { key: '', type, baseType, typmod, below: null, element: null, delimiter: ',', fields: null }
   )
 }
 
-/** Refuses to go on for a row, with an error that no live execution gives; not a constant, or planning would fail. */
-const NOT_FLAT = "CAST(CAST(quote_ident('array of several dimensions from ' || n__.first) AS regclass) AS text)"
+function keyed(types: Types, key: string | null): PartType {
+  const found = types.find((type) => type.key === key)
+  if (found === undefined) throw new PreviewUnsupported('assignment to a part of an unknown type')
+  return found
+}
 
-/** The elements of a one-dimensional array between the least and greatest subscript, old and new, with its bounds. */
-function assignElements(column: Column, { is_slice: slice, lidx, uidx }: A_Indices, current: string, value: string) {
-  const type = column.type
-  const upper = uidx === undefined ? `array_upper(${current}, 1)` : `CAST((${deparse(uidx)}) AS int)`
-  const lower =
-    !slice || lidx === undefined
-      ? slice
-        ? `coalesce(array_lower(${current}, 1), 1)`
-        : upper
-      : `CAST((${deparse(lidx)}) AS int)`
-  const element = slice ? `n__.v[array_lower(n__.v, 1) + i__ - n__.lo]` : `n__.v`
-  const fresh = slice ? `CAST((${value}) AS ${type})` : `CAST((${value}) AS ${column.element})`
-  const list = `ARRAY(SELECT CASE WHEN i__ BETWEEN n__.lo AND n__.hi THEN ${element} ELSE n__.a[i__] END FROM generate_series(n__.first, n__.last) i__)`
-  const bounds = `'[' || n__.first || ':' || n__.last || ']='`
+/** What a domain is over. */
+function plain(types: Types, type: PartType): PartType {
+  return type.below === null ? type : plain(types, keyed(types, type.below))
+}
+
+/** What the first field or the first subscripts of a path speak of. */
+function stepInto(type: PartType, path: readonly Node[]): PartStep {
+  const [first] = path
+  if (first !== undefined && 'String' in first) {
+    const field = type.fields?.find(({ name }) => name === first.String.sval)
+    if (field === undefined) throw new PreviewUnsupported(`assignment to a field of ${type.type}`)
+    return { kind: 'field', field, rest: path.slice(1) }
+  }
+  const end = path.findIndex((part) => !('A_Indices' in part))
+  const rest = end < 0 ? [] : path.slice(end)
+  const subscripts = path
+    .slice(0, path.length - rest.length)
+    .map((part) => (part as { A_Indices: A_Indices }).A_Indices)
+  const slice = subscripts.some((subscript) => subscript.is_slice)
+  if (type.baseType === 'jsonb') return { kind: 'jsonb', subscripts, slice, rest }
+  if (type.baseType === 'point') return { kind: 'point', subscripts, slice, rest }
+  // These two are written without braces and count from 0.
+  const vector = type.baseType === 'int2vector' || type.baseType === 'oidvector'
+  if (type.element !== null && !vector && subscripts.length > 0) return { kind: 'array', subscripts, slice, rest }
+  throw new PreviewUnsupported('assignment to a part of something else than an array')
+}
+
+function assignIn(types: Types, type: PartType, path: readonly Node[], current: string, value: string): string {
+  const step = stepInto(type, path)
+  const { rest } = step
+  const inside = (key: string | null, old: string) => {
+    const inner = keyed(types, key)
+    return rest.length === 0 ? value : cast(inner, assignIn(types, plain(types, inner), rest, old, value))
+  }
+  switch (step.kind) {
+    case 'field': {
+      const fields = (type.fields ?? []).map(({ name, key }) => {
+        const old = `(c__.c).${quoteName(name)}`
+        return name === step.field.name ? inside(key, old) : old
+      })
+      return `(SELECT CAST(ROW(${fields.join(', ')}) AS ${type.type}) FROM (SELECT ${current} AS c${ONCE}) c__)`
+    }
+    case 'jsonb':
+      return assignKeys(step.subscripts, current, value)
+    case 'point':
+      return assignCoordinate(step.subscripts, step.slice, current, value)
+    case 'array': {
+      if (step.slice && rest.length > 0) throw new PreviewUnsupported('assignment to a field of a slice')
+      const at = step.subscripts.map(({ uidx }) => (uidx === undefined ? '[NULL]' : `[${deparse(uidx)}]`)).join('')
+      const element = step.slice ? value : inside(type.element, `(${current})${at}`)
+      return assignElements(type, step.subscripts, current, element)
+    }
+  }
+}
+
+function cast(type: PartType, value: string): string {
+  return castTo({ ...type, domain: type.below !== null }, value)
+}
+
+/** A point stays as it is where it, or the new coordinate, is NULL. */
+function assignCoordinate(subscripts: readonly A_Indices[], slice: boolean, current: string, value: string): string {
+  const [only] = subscripts
+  if (only?.uidx === undefined || slice || subscripts.length > 1) throw new PreviewUnsupported('assignment to a slice')
+  const type = 'point'
   return (
-    `(SELECT CASE WHEN n__.nothing THEN n__.a WHEN array_ndims(n__.a) > 1 THEN CAST(${NOT_FLAT} AS ${type}) ` +
-    `ELSE CAST(${bounds} || CAST(${list} AS text) AS ${type}) END FROM ` +
-    `(SELECT m__.*, least(array_lower(m__.a, 1), m__.lo) AS first, greatest(array_upper(m__.a, 1), m__.hi) AS last, ` +
-    `${slice ? 'm__.v IS NULL' : 'm__.lo IS NULL'} AS nothing ` +
-    `FROM (SELECT ${current} AS a, ${lower} AS lo, ${upper} AS hi, ${fresh} AS v) m__) n__)`
+    `(SELECT CASE WHEN g__.i IS NULL THEN ${failing('22004', 'array subscript in assignment must not be null', type)} ` +
+    `WHEN g__.p IS NULL OR g__.v IS NULL THEN g__.p WHEN g__.i = 0 THEN point(g__.v, g__.p[1]) ` +
+    `WHEN g__.i = 1 THEN point(g__.p[0], g__.v) ELSE ${failing('2202E', 'array subscript out of range', type)} END ` +
+    `FROM (SELECT ${current} AS p, CAST((${value}) AS double precision) AS v, CAST((${deparse(only.uidx)}) AS int) AS i${ONCE}) g__)`
   )
 }

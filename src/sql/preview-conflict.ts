@@ -16,6 +16,7 @@ import {
 import { bindReturning, type Returning, returnsOld, tableoidOf } from './preview-returning.js'
 import { quoteName } from './tree.js'
 import { violationColumn } from './violation-column.js'
+import { spellWholeRows } from './whole-rows.js'
 
 interface ConflictingInsert {
   readonly target: Target
@@ -45,6 +46,9 @@ export function conflictingInsert(clause: OnConflictClause, insert: ConflictingI
 function arbitersOf(clause: OnConflictClause, table: Table): readonly UniqueIndex[] {
   const indexes = table.indexes ?? []
   const { infer } = clause
+  if (infer === undefined && indexes.some((index) => index.unreadable)) {
+    throw new PreviewUnsupported('ON CONFLICT where not every key may be read')
+  }
   if (infer === undefined) return indexes
   if (infer.conname) {
     const named = indexes.filter((index) => index.constraint === infer.conname)
@@ -134,6 +138,11 @@ function insertOrUpdate(
 ): ConflictPreview {
   const { target, inserted, statement, options } = insert
   const { table, columns, quotedAlias } = target
+  const row = { columns: target.visible, type: target.rowType }
+  spellWholeRows(
+    [clause.targetList, clause.whereClause],
+    new Map([target.alias, 'excluded'].map((name) => [name, row])),
+  )
   const assigned = assignments(
     clause.targetList ?? [],
     target,

@@ -1,7 +1,7 @@
 import type { InsertStmt, Node, SelectStmt } from '@pgsql/types'
 import type { Column } from './catalog.js'
 import { deparse, parseExpression } from './grammar.js'
-import { assignPart, defaultOf, writtenColumn } from './preview-assign.js'
+import { assignPart, defaultOf, partValue, typeOfParts, writtenColumn } from './preview-assign.js'
 import { conflictingInsert } from './preview-conflict.js'
 import {
   castTo,
@@ -17,7 +17,7 @@ import {
   withPrefix,
 } from './preview-parts.js'
 import { bindReturning, tableoidOf } from './preview-returning.js'
-import { resolveTarget } from './preview-target.js'
+import { assignedNames, resolveTarget } from './preview-target.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { contains, quoteName } from './tree.js'
 import { violationColumn } from './violation-column.js'
@@ -39,6 +39,7 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
     statement.relation,
     statement.onConflictClause === undefined ? 'INSERT' : 'UPSERT',
     options,
+    assignedNames(statement.onConflictClause?.targetList),
   )
   dropSchema(statement, target.relation)
   const { columns, table, quotedAlias, view } = target
@@ -69,6 +70,7 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
     `SELECT ${[...list, 'row_number() OVER () AS ord__'].join(', ')} FROM ${source.from}`,
     columns,
     ['ord__'],
+    tableoidOf(table, 'b__'),
   )
   const result = { operation: 'INSERT' as const, table, target, syntheticIds }
   if (statement.onConflictClause !== undefined) {
@@ -152,7 +154,10 @@ interface Place {
 
 function givenColumns(statement: InsertStmt, target: Target): readonly Place[] {
   if (statement.cols === undefined) {
-    return target.visible.map((name) => ({ column: writtenColumn(target, name), path: [] }))
+    // Columns of a view that cannot be written come after those that are given.
+    const end = target.visible.findIndex((name) => target.view !== undefined && !target.view.columnOf.has(name))
+    const given = end < 0 ? target.visible : target.visible.slice(0, end)
+    return given.map((name) => ({ column: writtenColumn(target, name), path: [] }))
   }
   return statement.cols.map((item) => {
     const named = 'ResTarget' in item ? item.ResTarget : undefined
@@ -163,12 +168,16 @@ function givenColumns(statement: InsertStmt, target: Target): readonly Place[] {
 /** Values by column, where several may each give a part of one. */
 function collect(places: readonly { readonly place: Place; readonly value: string }[]): Map<string, string> {
   const given = new Map<string, string>()
+  const inParts = new Set<Column>()
   for (const { place, value } of places) {
     const { column, path } = place
     if (column.generated) continue
-    const known = given.get(column.name) ?? `CAST(NULL AS ${column.type})`
-    given.set(column.name, path.length === 0 ? value : castTo(column, assignPart(column, path, known, value)))
+    // Not of the column's own type: a domain need not allow NULL.
+    const known = given.get(column.name) ?? `CAST(NULL AS ${typeOfParts(column)})`
+    given.set(column.name, path.length === 0 ? value : assignPart(column, path, known, value))
+    if (path.length > 0) inParts.add(column)
   }
+  for (const column of inParts) given.set(column.name, castTo(column, given.get(column.name) ?? 'NULL'))
   return given
 }
 
@@ -198,19 +207,6 @@ function valuesSource(
   // One row is a select list to the server too, where a function may give several.
   const values = cells.length === 1 ? `SELECT ${cells[0]}` : `VALUES ${cells.map((row) => `(${row})`).join(', ')}`
   return { from: `(${values}) AS s__(${columnAliases(width)})`, given, rows: rows.length }
-}
-
-/** A value for a part of a column, with the type that part has. */
-function partValue(column: Column, path: readonly Node[], value: string): string {
-  const [first] = path
-  if (first !== undefined && 'String' in first) {
-    const name = first.String.sval
-    const type = column.fields?.find((field) => field.name === name)?.type
-    return type === undefined ? value : `CAST((${value}) AS ${type})`
-  }
-  const slice = first !== undefined && 'A_Indices' in first && first.A_Indices.is_slice
-  const type = slice ? column.type : column.element
-  return !type ? value : `CAST((${value}) AS ${type})`
 }
 
 function isDefault(node: Node | undefined): boolean {

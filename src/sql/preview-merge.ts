@@ -15,7 +15,7 @@ import {
   withPrefix,
 } from './preview-parts.js'
 import { bindReturning, tableoidOf } from './preview-returning.js'
-import { resolveTarget } from './preview-target.js'
+import { assignedNames, resolveTarget } from './preview-target.js'
 import { type OldRow, oldRow } from './preview-update.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { nameParts, quoteName, replace } from './tree.js'
@@ -41,7 +41,14 @@ const HERE = 'h__.here__ IS NOT NULL'
  * columns in the new row.
  */
 export async function previewMerge(statement: MergeStmt, options: PreviewOptions): Promise<RewriteResult> {
-  const target = await resolveTarget(statement.relation, 'MERGE', options)
+  const nothing = await mergeOfNothing(statement, options)
+  if (nothing !== undefined) return nothing
+  const assigned = (statement.mergeWhenClauses ?? []).flatMap((item) =>
+    'MergeWhenClause' in item && item.MergeWhenClause.commandType === 'CMD_UPDATE'
+      ? assignedNames(item.MergeWhenClause.targetList)
+      : [],
+  )
+  const target = await resolveTarget(statement.relation, 'MERGE', options, assigned)
   if (target.table.rowSecurityActive) throw new PreviewUnsupported('MERGE under row security')
   dropSchema(statement, target.relation)
   const { table, columns, quotedAlias, view } = target
@@ -143,6 +150,18 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
     syntheticIds,
     sql: `${withPrefix(statement.withClause)}SELECT ${selected.join(', ')} FROM ${sources} WHERE ${is(acting)}`,
   }
+}
+
+/** With DO NOTHING in every clause no row is ever written, whatever the view is. */
+async function mergeOfNothing(statement: MergeStmt, options: PreviewOptions): Promise<RewriteResult | undefined> {
+  const { relation, mergeWhenClauses: clauses = [], returningClause } = statement
+  const idle = clauses.every((item) => 'MergeWhenClause' in item && item.MergeWhenClause.commandType === 'CMD_NOTHING')
+  if (!idle || relation?.relname === undefined || returningClause !== undefined) return undefined
+  const schema = relation.schemaname ? `${quoteName(relation.schemaname)}.` : ''
+  const table = await options.lookup(schema + quoteName(relation.relname))
+  const target = { relation, table, columns: [], visible: [], rowType: '', alias: '', quotedAlias: '' }
+  const sql = "SELECT 'i'::text, NULL::text[], NULL::text[], NULL::text[], NULL::text WHERE false"
+  return { operation: 'MERGE', table, target, returning: null, syntheticIds: [], sql }
 }
 
 function numbers(branches: readonly Branch[], operation: string): number[] {

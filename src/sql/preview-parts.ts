@@ -2,6 +2,7 @@ import type { Node, RangeVar, WithClause } from '@pgsql/types'
 import type { Column, Table } from './catalog.js'
 import { deparse, parseExpression } from './grammar.js'
 import { nameParts, quoteName, replace, walk } from './tree.js'
+import { isReadInPart, readInPart } from './unreadable.js'
 
 /** The statement cannot be worked out as a SELECT; the message says which part of it. */
 export class PreviewUnsupported extends Error {
@@ -25,6 +26,8 @@ export interface PreviewOptions {
   countRows?(query: string): Promise<number>
   /** Ids for sequence and identity defaults: out of band, never the sequence's next value. */
   syntheticIds(count: number, column?: Column): readonly string[]
+  /** The row a cursor of the session stands on. Without it, `WHERE CURRENT OF` is unsupported. */
+  cursorRow?(cursor: string, table: Table): Promise<{ readonly tableoid: string; readonly ctid: string }>
   /**
    * The FROM item a written table's rows are read from, with `tableoid` and
    * `ctid`; undefined for the table itself. This is where an overlay goes in.
@@ -97,16 +100,19 @@ export function readFrom(target: Target, options: PreviewOptions, alias: string 
   const { schema, name } = target.table
   // With its schema, because WITH may define the bare name as something else.
   const named: RangeVar = { ...target.relation, schemaname: schema, relname: name, alias: { aliasname: alias } }
-  return options.source?.(target.table, alias) ?? deparse({ RangeVar: named })
+  const source = options.source?.(target.table, alias)
+  if (!isReadInPart(target.table)) return source ?? deparse({ RangeVar: named })
+  if (source !== undefined) throw new PreviewUnsupported(`${name} may not be read, and the run has written it`)
+  return readInPart(target.table, deparse({ RangeVar: { ...named, alias: { aliasname: 'r__' } } }), alias)
 }
 
 /** The rows a table's unique and exclusion constraints look at: those of child tables have constraints of their own. */
 export function constrainedRows(table: Table, options: Pick<PreviewOptions, 'source'>, alias: string): string {
-  const only = table.kind === 'p' ? '' : 'ONLY '
-  return (
-    options.source?.(table, alias) ??
-    `${only}${quoteName(table.schema)}.${quoteName(table.name)} AS ${quoteName(alias)}`
-  )
+  const from = `${table.kind === 'p' ? '' : 'ONLY '}${quoteName(table.schema)}.${quoteName(table.name)}`
+  const source = options.source?.(table, alias)
+  if (!isReadInPart(table)) return source ?? `${from} AS ${quoteName(alias)}`
+  if (source !== undefined) throw new PreviewUnsupported(`${table.name} may not be read, and the run has written it`)
+  return readInPart(table, `${from} AS r__`, alias)
 }
 
 /** The functions behind an assignment to these types: they cut off blanks and fail on the rest, where a cast cuts all. */
@@ -118,12 +124,15 @@ const LENGTH_CHECKED: Readonly<Record<string, string>> = {
 }
 
 /** An expression as a value of a column, with the errors an assignment gives. */
-export function castTo(column: Column, expression: string): string {
+export function castTo(column: Pick<Column, 'type' | 'baseType' | 'typmod' | 'domain'>, expression: string): string {
   const check = column.typmod > 0 ? LENGTH_CHECKED[column.baseType] : undefined
   if (check === undefined || column.domain) return `CAST((${expression}) AS ${column.type})`
   const loose = { bit: 'bit varying', bpchar: 'bpchar' }[check] ?? column.baseType
   return `pg_catalog.${check}(CAST((${expression}) AS ${loose}), ${column.typmod}, false)`
 }
+
+/** Ends a subquery whose columns are used often: without it the planner puts their expressions in each place. */
+export const ONCE = ' OFFSET 0'
 
 /** A whole row as an array of texts, in column order. */
 export function rowAsText(alias: string, columns: readonly Column[]): string {
@@ -173,8 +182,15 @@ export function idPerRow(ids: readonly string[]): string {
 }
 
 /** Adds generated columns, which may read every other column, around a query that gives the rest. */
-export function withGenerated(query: string, columns: readonly Column[], hidden: readonly string[]): string {
+export function withGenerated(
+  query: string,
+  columns: readonly Column[],
+  hidden: readonly string[],
+  tableoid?: string,
+): string {
   if (!columns.some((column) => column.generated)) return query
+  const asks = columns.some((column) => column.generated && /\btableoid\b/.test(column.default ?? ''))
+  const own = asks && tableoid !== undefined ? `, LATERAL (SELECT CAST(${tableoid} AS oid) AS tableoid) t__` : ''
   const list = [
     ...hidden.map((name) => `b__.${name}`),
     ...columns.map((column) => {
@@ -182,7 +198,7 @@ export function withGenerated(query: string, columns: readonly Column[], hidden:
       return column.generated ? `CAST((${column.default}) AS ${column.type}) AS ${name}` : `b__.${name}`
     }),
   ]
-  return `SELECT ${list.join(', ')} FROM (${query}) b__`
+  return `SELECT ${list.join(', ')} FROM (${query}) b__${own}`
 }
 
 /** `WITH … ` of a statement whose common table expressions only read. */

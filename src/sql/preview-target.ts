@@ -1,18 +1,22 @@
-import type { RangeVar } from '@pgsql/types'
+import type { Node, RangeVar } from '@pgsql/types'
 import { type Command, type PreviewOptions, PreviewUnsupported, refuseRules, type Target } from './preview-parts.js'
 import { viewTarget } from './preview-view.js'
 import { quoteName } from './tree.js'
+import { judgedInPart } from './unreadable.js'
 
 /** Looks up the written table. @throws PreviewUnsupported when it is neither a plain table nor a view over one. */
 export async function resolveTarget(
   relation: RangeVar | undefined,
   command: Command,
   options: PreviewOptions,
+  /** Names of the columns that a row which is there already gets new values for. */
+  assigned: readonly string[] = [],
 ): Promise<Target> {
   if (relation?.relname === undefined) throw new PreviewUnsupported('the statement names no table')
   const schema = relation.schemaname ? `${quoteName(relation.schemaname)}.` : ''
-  const table = await options.lookup(schema + quoteName(relation.relname))
-  if (table.kind === 'v') return await viewTarget(table, relation, command, options)
+  const found = await options.lookup(schema + quoteName(relation.relname))
+  if (found.kind === 'v') return await viewTarget(found, relation, command, options, assigned)
+  const table = judgedInPart(found, command === 'INSERT' ? undefined : new Set(assigned))
   if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
   refuseRules(table, command)
   const columns = table.columns ?? []
@@ -20,4 +24,9 @@ export async function resolveTarget(
   const visible = columns.map(({ name }) => name)
   const rowType = `${quoteName(table.schema)}.${quoteName(table.name)}`
   return { relation, table, columns, visible, rowType, alias, quotedAlias: quoteName(alias) }
+}
+
+/** The columns a SET list assigns, as the statement names them. */
+export function assignedNames(targets: readonly Node[] = []): string[] {
+  return targets.flatMap((item) => ('ResTarget' in item && item.ResTarget.name ? [item.ResTarget.name] : []))
 }

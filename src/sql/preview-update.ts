@@ -1,6 +1,6 @@
 import type { DeleteStmt, Node, UpdateStmt } from '@pgsql/types'
 import type { Column } from './catalog.js'
-import { deparse } from './grammar.js'
+import { deparse, parseExpression } from './grammar.js'
 import { assignments } from './preview-assign.js'
 import {
   constrainedRows,
@@ -16,11 +16,13 @@ import {
   withPrefix,
 } from './preview-parts.js'
 import { bindReturning, returnsOld, tableoidOf } from './preview-returning.js'
-import { resolveTarget } from './preview-target.js'
+import { assignedNames, resolveTarget } from './preview-target.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { policyTest } from './row-security.js'
-import { contains, quoteName } from './tree.js'
+import { contains, quoteName, quoteText } from './tree.js'
+import { isReadInPart } from './unreadable.js'
 import { referencedColumn, violationColumn } from './violation-column.js'
+import { namedRows, spellWholeRows } from './whole-rows.js'
 
 /** Where a rewrite finds the old row: the FROM item, and the table's columns and address in it. */
 export interface OldRow {
@@ -48,6 +50,27 @@ export function oldRow(target: Target, options: PreviewOptions): OldRow {
   }
 }
 
+/** The row the statement's name of the table stands for; spelled out where it is a subquery in the rewrite. */
+function wholeRow({ alias, visible: columns, rowType, table, view }: Target, options: PreviewOptions) {
+  const spelled = view !== undefined || isReadInPart(table) || options.source?.(table, alias) !== undefined
+  return [alias, { columns, type: spelled ? rowType : undefined }] as const
+}
+
+/** `WHERE CURRENT OF` as a condition on the row's address; others as they are. */
+async function located(
+  condition: Node | undefined,
+  target: Target,
+  old: OldRow,
+  options: PreviewOptions,
+): Promise<Node | undefined> {
+  if (condition === undefined || !('CurrentOfExpr' in condition)) return condition
+  const { cursor_name: cursor } = condition.CurrentOfExpr
+  if (!cursor || options.cursorRow === undefined) return condition
+  const { tableoid, ctid } = await options.cursorRow(cursor, target.table)
+  const row = `(CAST(${quoteText(tableoid)} AS oid), CAST(${quoteText(ctid)} AS tid))`
+  return parseExpression(`(${old.table}, ${old.address}) = ${row}`)
+}
+
 /** The condition of a statement, with what row security adds to it. */
 export function whereOf(condition: Node | undefined, command: 'w' | 'd', target: Target, old: OldRow): string {
   if (contains(condition, 'CurrentOfExpr')) throw new PreviewUnsupported('WHERE CURRENT OF')
@@ -64,10 +87,12 @@ export function whereOf(condition: Node | undefined, command: 'w' | 'd', target:
  * view the table's row is `n__`, and the name stands for the view's columns of it.
  */
 export async function previewUpdate(statement: UpdateStmt, options: PreviewOptions): Promise<RewriteResult> {
-  const target = await resolveTarget(statement.relation, 'UPDATE', options)
+  const target = await resolveTarget(statement.relation, 'UPDATE', options, assignedNames(statement.targetList))
   dropSchema(statement, target.relation)
   const { table, columns, quotedAlias, view } = target
   const old = oldRow(target, options)
+  const rows = new Map([...namedRows(statement.fromClause ?? []), wholeRow(target, options)])
+  spellWholeRows([statement.targetList, statement.whereClause], rows)
   const syntheticIds: string[] = []
   const assigned = assignments(
     statement.targetList ?? [],
@@ -88,11 +113,13 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
   const kept = wantsOld ? target.visible.map((name, index) => `${quotedAlias}.${quoteName(name)} AS o${index}__`) : []
   const hidden = ['to__', 'ctid__', 'old__', ...kept.map((_, index) => `o${index}__`)]
   const leading = [`${old.table} AS to__`, `${old.address} AS ctid__`, `${textArray(columns.map(old.column))} AS old__`]
-  const where = whereOf(statement.whereClause, 'w', target, old)
+  const condition = await located(statement.whereClause, target, old, options)
+  const where = whereOf(condition, 'w', target, old)
   const changedRow = withGenerated(
     `SELECT ${[...leading, ...kept, ...newValues].join(', ')} FROM ${old.from}${assigned.joins.join('')}${where}`,
     columns,
     hidden,
+    table.kind === 'p' ? tableoidOf(table, 'b__') : `coalesce(nullif(b__.to__, 0), ${table.oid})`,
   )
   const row = view === undefined ? quotedAlias : 'n__'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
@@ -141,6 +168,7 @@ export async function previewDelete(statement: DeleteStmt, options: PreviewOptio
   dropSchema(statement, target.relation)
   const { table, columns, quotedAlias, view } = target
   const old = oldRow(target, options)
+  spellWholeRows([statement.whereClause], new Map([wholeRow(target, options)]))
   const using = statement.usingClause ?? []
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
   const returning = bindReturning(statement, {
@@ -150,7 +178,7 @@ export async function previewDelete(statement: DeleteStmt, options: PreviewOptio
     old: visible,
     fresh: null,
     tableoid: view === undefined ? `${quotedAlias}.tableoid` : `${quotedAlias}.to__`,
-    physical: view === undefined && options.source?.(table, target.alias) === undefined,
+    physical: view === undefined && !isReadInPart(table) && options.source?.(table, target.alias) === undefined,
   })
   const once = using.length === 0 ? '' : `DISTINCT ON (${old.table}, ${old.address}) `
   const list = [
@@ -162,7 +190,8 @@ export async function previewDelete(statement: DeleteStmt, options: PreviewOptio
     ...(returning ?? []),
   ]
   const sources = [old.from, ...using.map((item) => deparse(item))]
-  const where = whereOf(statement.whereClause, 'd', target, old)
+  const condition = await located(statement.whereClause, target, old, options)
+  const where = whereOf(condition, 'd', target, old)
   return {
     operation: 'DELETE',
     table,

@@ -1,5 +1,6 @@
-import type { RangeVar, SelectStmt } from '@pgsql/types'
+import type { Node, RangeVar, SelectStmt } from '@pgsql/types'
 import type { Column, Table } from './catalog.js'
+import { unanswered } from './foretold.js'
 import { deparse, parseOne } from './grammar.js'
 import {
   type Command,
@@ -9,7 +10,8 @@ import {
   refuseRules,
   type Target,
 } from './preview-parts.js'
-import { nameParts, quoteName, quoteText } from './tree.js'
+import { nameParts, quoteName, quoteText, walk } from './tree.js'
+import { isReadInPart, judgedInPart, madeUpAddress } from './unreadable.js'
 
 interface Layer {
   readonly name: string
@@ -31,6 +33,7 @@ export async function viewTarget(
   relation: RangeVar,
   command: Command,
   options: PreviewOptions,
+  assigned: readonly string[],
 ): Promise<Target> {
   const layers: Layer[] = []
   let columnOf = new Map((view.columns ?? []).map(({ name }) => [name, name]))
@@ -59,6 +62,11 @@ export async function viewTarget(
   }
   if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
   refuseRules(table, command)
+  // Whoever may not read the table still reads it through the view, with its owner's rights.
+  const indirect = isReadInPart(table)
+  if (indirect) table = throughView(view, table, columnOf)
+  const written = assigned.flatMap((name) => columnOf.get(name) ?? [])
+  table = judgedInPart(table, command === 'INSERT' ? undefined : new Set(written))
   const columns = table.columns ?? []
   const alias = relation.alias?.aliasname ?? relation.relname ?? ''
   const base: Target = {
@@ -86,11 +94,47 @@ export async function viewTarget(
     view: {
       columnOf,
       defaults: tableDefaults,
-      oldRows: (using, name) => oldRows(layers, base, using, name),
+      oldRows: (using, name) =>
+        indirect ? rowsOfView(view, { ...base, relation }, columnOf, using, name) : oldRows(layers, base, using, name),
       shown: (row) => shown(layers, columns, row),
-      checks: (row) => checks(layers, columns, row),
+      // What the view does not show may decide.
+      checks: (row) => (table.unreadable?.length ? [] : checks(layers, columns, row)),
     },
   }
+}
+
+/** The table as far as the view shows it. */
+function throughView(view: Table, table: Table, columnOf: ReadonlyMap<string, string>): Table {
+  const closed = new Set(view.unreadable ?? [])
+  const shown = new Set([...columnOf].flatMap(([name, column]) => (closed.has(name) ? [] : [column])))
+  const unreadable = (table.columns ?? []).flatMap(({ name }) => (shown.has(name) ? [] : [name]))
+  // Rows the view does not show may have the same key.
+  const indexes = table.indexes?.map((index) => ({ ...index, unreadable: true })) ?? null
+  return { ...table, unreadable, indexes }
+}
+
+/** The same FROM item as {@link oldRows}, read from the view itself. */
+function rowsOfView(
+  view: Table,
+  { relation, table, columns }: Target,
+  columnOf: ReadonlyMap<string, string>,
+  options: PreviewOptions,
+  alias: string,
+): string {
+  if (options.source?.(table, alias) !== undefined) {
+    throw new PreviewUnsupported(`${table.name} may not be read, and the run has written it`)
+  }
+  const closed = new Set(view.unreadable ?? [])
+  const visible = (view.columns ?? []).map(({ name, type }) => {
+    return `${closed.has(name) ? `CAST(NULL AS ${type})` : `r__.${quoteName(name)}`} AS ${quoteName(name)}`
+  })
+  const kept = columns.map(({ name, type }, index) => {
+    const via = [...columnOf].find(([shown, column]) => column === name && !closed.has(shown))?.[0]
+    return `${via === undefined ? `CAST(NULL AS ${type})` : `r__.${quoteName(via)}`} AS b${index}__`
+  })
+  const list = [...madeUpAddress(table, ['to__', 'ctid__']), ...kept, ...visible]
+  const from = deparse({ RangeVar: { ...relation, alias: { aliasname: 'r__' } } })
+  return `(SELECT ${list.join(', ')} FROM ${from}) AS ${quoteName(alias)}`
 }
 
 function layerOf(view: Table, checked: boolean): Layer {
@@ -134,6 +178,7 @@ function oldRows(layers: readonly Layer[], base: Target, options: PreviewOptions
   const own = base.columns.map(({ name }) => `r__.${quoteName(name)}`)
   const hidden = base.columns.map((_, index) => `b${index}__`)
   const kept = base.columns.map(({ name }, index) => `r__.${quoteName(name)} AS ${hidden[index]}`)
+  own.push(...systemColumns(layers, base.columns).map((name) => `r__.${name} AS ${name}`))
   let text = `SELECT r__.tableoid AS to__, r__.ctid AS ctid__, ${[...kept, ...own].join(', ')} FROM ${readFrom(base, options, 'r__')}`
   for (const layer of layers) {
     const below = quoteName(layer.below)
@@ -157,10 +202,34 @@ function rowOf(columns: readonly Column[], row: string): string {
 }
 
 function shown(layers: readonly Layer[], columns: readonly Column[], row: string): string {
+  const unknown = systemColumns(layers, columns).map(
+    (name) => `, ${unanswered(`${name} of a row that is not there yet`, SYSTEM[name] ?? '')} AS ${name}`,
+  )
   return layers.reduce(
     (text, layer) => `SELECT ${columnsOf(layer).join(', ')} FROM (${text}) AS ${quoteName(layer.below)}`,
-    rowOf(columns, row),
+    rowOf(columns, row) + unknown.join(''),
   )
+}
+
+const SYSTEM: Readonly<Record<string, string>> = {
+  tableoid: 'oid',
+  ctid: 'tid',
+  xmin: 'xid',
+  xmax: 'xid',
+  cmin: 'cid',
+  cmax: 'cid',
+}
+
+/** The system columns of the table that the lowest view shows. */
+function systemColumns([lowest]: readonly Layer[], columns: readonly Column[]): string[] {
+  const found = new Set<string>()
+  walk(lowest?.select, (tag, value: { fields?: Node[] }) => {
+    const name = tag === 'ColumnRef' ? nameParts(value.fields).at(-1) : undefined
+    if (name !== undefined && Object.hasOwn(SYSTEM, name) && !columns.some((column) => column.name === name)) {
+      found.add(name)
+    }
+  })
+  return [...found]
 }
 
 function checks(layers: readonly Layer[], columns: readonly Column[], row: string): string[] {

@@ -88,7 +88,7 @@ async function rewrite(node: Node, options: PreviewOptions): Promise<Rewritten> 
   if (!modifying) return { parts: [], ...plain(await rewriteWrite(node, options)) }
   const { prefix, parts, syntheticIds } = await rewriteWith(statement.withClause as WithClause, options)
   statement.withClause = undefined
-  const main = plain(await rewriteWrite(node, { ...options, countRows: undefined }))
+  const main = plain(await rewriteWrite(node, amid(prefix, options)))
   return { ...main, sql: prefix + main.sql, parts, syntheticIds: [...syntheticIds, ...main.syntheticIds] }
 }
 
@@ -102,6 +102,13 @@ async function rewriteWrite(node: Node, options: PreviewOptions): Promise<Rewrit
   if ('InsertStmt' in node) return await previewInsert(node.InsertStmt as InsertStmt, options)
   if ('MergeStmt' in node) return await previewMerge(node.MergeStmt as MergeStmt, options)
   throw new PreviewUnsupported(tagOf(node).replace(/Stmt$/, ''))
+}
+
+/** What is asked of one part of a statement may name what `prefix` defines. */
+function amid(prefix: string, { countRows: _, countColumns, ...options }: PreviewOptions): PreviewOptions {
+  return countColumns === undefined
+    ? options
+    : { ...options, countColumns: (query) => countColumns(/^\s*WITH\b/i.test(query) ? query : prefix + query) }
 }
 
 function modifies(clause: WithClause): boolean {
@@ -135,7 +142,8 @@ async function rewriteWith(
       continue
     }
     const original = copyOf(ctequery)
-    const part = await rewriteWrite(ctequery, { ...options, countRows: undefined })
+    const before = texts.length === 0 ? '' : `WITH ${clause.recursive ? 'RECURSIVE ' : ''}${texts.join(', ')} `
+    const part = await rewriteWrite(ctequery, amid(before, options))
     const names = part.returning === null ? [] : returningNames(Object.values(original)[0] as never, part.target)
     if (part.returning !== null && names.length !== part.returning) throw new PreviewUnsupported('RETURNING in WITH')
     const full = quoteName(`${ctename}__f`)
@@ -161,6 +169,8 @@ function blindSpots(table: Table): string[] {
   const notes: string[] = []
   if (table.triggers !== null) notes.push(`triggers of ${table.name} were not run: ${table.triggers.join(', ')}`)
   if (table.unchecked?.length) notes.push(`not looked at on ${table.name}: ${table.unchecked.join(', ')}`)
+  if (table.unseen?.length) notes.push(`may not be looked at on ${table.name}: ${table.unseen.join(', ')}`)
+  if (table.readInPart) notes.push(`not all of ${table.name} may be read: what may not is shown as NULL`)
   if (table.rowSecurityActive) notes.push(`row security of ${table.name} was applied by its policies' text`)
   return notes
 }

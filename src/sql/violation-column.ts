@@ -122,7 +122,7 @@ function touches(scope: ViolationScope, names: readonly string[]): boolean {
 /** Another row of the table has the same key. Deferrable constraints too: what that comes to is not for the query. */
 function uniqueTests(table: Table, alias: string, scope: ViolationScope): string[] {
   return (table.indexes ?? []).flatMap((index) => {
-    if (index.exclusion || scope.handled?.includes(index)) return []
+    if (index.exclusion || index.unreadable || scope.handled?.includes(index)) return []
     const plain = index.predicate === null && !index.numbers.includes(0)
     const columns = indexColumns(table, index).map((column) => column.name)
     if (plain && !touches(scope, columns)) return []

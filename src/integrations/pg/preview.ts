@@ -4,6 +4,7 @@ import { cascadesOf, mayCascade } from '../../sql/cascades.js'
 import { readTable, type Table, tableQuery } from '../../sql/catalog.js'
 import { classify } from '../../sql/classify.js'
 import { type ConstraintModes, isChecked } from '../../sql/constraint-modes.js'
+import { foretoldBy } from '../../sql/foretold.js'
 import { type Hazards, hazardOf } from '../../sql/hazards.js'
 import { Lru } from '../../sql/lru.js'
 import { MAX_OVERLAY_ROWS, type RowChange, type TableChanges } from '../../sql/overlay.js'
@@ -20,6 +21,7 @@ import {
   type Violation,
 } from '../../sql/violations.js'
 import { changesOf } from './changes.js'
+import { cursorRow, ownVersion } from './cursor-row.js'
 import type { OverlaidPreview } from './overlaid.js'
 import { refusalOfPlanner, secondaryOf } from './preview-bounds.js'
 import { type ReadOnly, textOf } from './read-only.js'
@@ -100,6 +102,23 @@ export interface PreviewOutcome {
  * @throws PreviewUnsupported, or the server's error.
  */
 export async function previewWrite(reader: ReadOnly, request: PreviewRequest): Promise<PreviewOutcome> {
+  try {
+    return await workOut(reader, request)
+  } catch (error) {
+    const foretold = foretoldBy(error)
+    if (foretold === undefined) throw error
+    if (foretold.code === undefined) throw new PreviewUnsupported(foretold.message)
+    return refused({ ...foretold, code: foretold.code })
+  }
+}
+
+/** The write would fail, and change nothing. */
+function refused(violation: Violation): PreviewOutcome {
+  const preview: Preview = { method: 'select', rows: 0, diff: [] }
+  return { preview, tag: '', rows: [], syntheticIds: [], violation, exact: true, changes: [] }
+}
+
+async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<PreviewOutcome> {
   const { types, own } = request
   const ids = new StandIns(request.syntheticId)
   let counted = false
@@ -138,15 +157,23 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
       const kind = column?.baseType === 'smallint' ? 'smallint' : 'integer'
       return ids.take(count, kind)
     },
+    cursorRow: async (cursor, table) => {
+      // What was learned of this statement is true of one row only.
+      counted = true
+      const row = await cursorRow(reader, cursor, table)
+      if (own?.touches(table)) {
+        return await ownVersion(reader, row, table, markedTable(table.oid, 'e__'), async (text) =>
+          reader.rows(await step(text)),
+        )
+      }
+      return row
+    },
     source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
   })
   await refuseHazards(reader, query)
   const { template, slots, slotTypes, ...main } = await step(query.sql)
   const refusal = await planned(reader, request, main)
-  if (refusal !== undefined) {
-    const preview: Preview = { method: 'select', rows: 0, diff: [] }
-    return { preview, tag: '', rows: [], syntheticIds: [], violation: refusal, exact: true, changes: [] }
-  }
+  if (refusal !== undefined) return refused(refusal)
 
   const tally = new Tally(query, request)
   for (const part of query.parts) {

@@ -237,7 +237,8 @@ async function deliverPreview(
   }
   const exact = outcome.exact && blind === undefined
   record(session, decision, { preview, syntheticIds, fidelity: exact ? 'exact' : 'plausible' })
-  await keepWithCascades(session, statement, outcome.changes, blind)
+  const inPart = outcome.changes.some(({ table }) => table.readInPart) ? 'not all of it may be read' : undefined
+  await keepWithCascades(session, statement, outcome.changes, blind ?? inPart)
   deliver(session.query, session.conversation.connection, { tag, fields, rows })
   return undefined
 }
