@@ -10,7 +10,7 @@ import {
   NO_ROW_ID,
   type PreviewOptions,
   PreviewUnsupported,
-  readFrom,
+  readIndexed,
   rowAsText,
   type Target,
   withGenerated,
@@ -72,7 +72,12 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
   )
   const result = { operation: 'INSERT' as const, table, target, syntheticIds }
   if (statement.onConflictClause !== undefined) {
-    const { sql, returning } = conflictingInsert(statement.onConflictClause, { target, inserted, statement, options })
+    const { sql, returning } = await conflictingInsert(statement.onConflictClause, {
+      target,
+      inserted,
+      statement,
+      options,
+    })
     const upsert = statement.onConflictClause.action === 'ONCONFLICT_UPDATE'
     return { ...result, returning, upsert, sql: prefix + sql }
   }
@@ -95,7 +100,7 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
       replaces: false,
       reads: statement.returningClause !== undefined,
       viewChecks: view?.checks(row),
-      existing: (alias) => readFrom(target, options, alias),
+      existing: (alias) => readIndexed(target, options, alias),
     }),
     NO_ROW_ID,
     ...(returning ?? []),

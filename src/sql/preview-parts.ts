@@ -30,6 +30,11 @@ export interface PreviewOptions {
    * `ctid`; undefined for the table itself. This is where an overlay goes in.
    */
   source?(table: Table, alias: string): string | undefined
+  /**
+   * Names of the indexes that the planner takes for the inference of this
+   * INSERT. Without it, only inference by plain columns is supported.
+   */
+  arbiters?(statement: string): Promise<readonly string[]>
 }
 
 /** A written view over the one table its rows come from. */
@@ -98,6 +103,13 @@ export function readFrom(target: Target, options: PreviewOptions, alias: string 
   // With its schema, because WITH may define the bare name as something else.
   const named: RangeVar = { ...target.relation, schemaname: schema, relname: name, alias: { aliasname: alias } }
   return options.source?.(target.table, alias) ?? deparse({ RangeVar: named })
+}
+
+/** The written table where its unique indexes are meant: those of a parent know nothing of its child tables. */
+export function readIndexed(target: Target, options: PreviewOptions, alias: string): string {
+  if (target.table.kind !== 'r') return readFrom(target, options, alias)
+  const { inh: _, ...only } = target.relation
+  return readFrom({ ...target, relation: only }, options, alias)
 }
 
 /** The functions behind an assignment to these types: they cut off blanks and fail on the rest, where a cast cuts all. */

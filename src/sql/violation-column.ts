@@ -1,5 +1,5 @@
 import { type Column, indexColumns, MAX_LEAVES, type Table, type UniqueIndex } from './catalog.js'
-import { policyTest } from './row-security.js'
+import { firstLabel, newRowLabels } from './row-security.js'
 import { quoteName, quoteText } from './tree.js'
 
 export interface ViolationScope {
@@ -18,6 +18,10 @@ export interface ViolationScope {
   existing(alias: string): string
   /** Unique indexes whose conflicts the statement itself handles. */
   readonly handled?: readonly UniqueIndex[]
+  /** What row security demands, as texts that are NULL when it holds; without it, what it demands of a plain write. */
+  readonly policies?: readonly string[]
+  /** What the statement checks before unique indexes, as texts that are NULL when it holds. */
+  readonly arbiter?: readonly string[]
 }
 
 /**
@@ -28,10 +32,8 @@ export interface ViolationScope {
  */
 export function violationColumn(table: Table, alias: string, scope: ViolationScope): string {
   const tests = [
-    ...routingTests(table, alias, scope),
-    ...policyTests(table, alias, scope),
-    ...checkTests(table, alias),
-    ...boundTests(table, alias),
+    ...earlyTests(table, alias, scope),
+    ...(scope.arbiter ?? []),
     ...uniqueTests(table, alias, scope),
     ...foreignKeyTests(table, alias, scope),
     ...(scope.old === undefined ? [] : referenceTests(table, scope.old, alias, scope)),
@@ -40,10 +42,37 @@ export function violationColumn(table: Table, alias: string, scope: ViolationSco
   return labelsColumn(tests)
 }
 
+/** What is checked of a new row before the table is looked at. */
+function earlyTests(
+  table: Table,
+  alias: string,
+  scope: Pick<ViolationScope, 'changed' | 'command' | 'reads' | 'policies'>,
+) {
+  return [
+    ...routingTests(table, alias, scope),
+    ...(scope.policies ?? policyTests(table, alias, scope)),
+    ...checkTests(table, alias),
+    ...boundTests(table, alias),
+  ]
+}
+
+/** A condition: a new row would fail before the statement looks for conflicts. */
+export function failsEarly(table: Table, alias: string, reads: boolean): string {
+  const missing = (table.columns ?? [])
+    .filter((column) => column.notNull)
+    .map(({ name }) => `${alias}.${quoteName(name)} IS NULL`)
+  const labels = earlyTests(table, alias, { command: 'a', reads })
+  return [...missing, ...labels.map((label) => `${label} IS NOT NULL`)].join(' OR ') || 'false'
+}
+
 /** `viol__` of a deleted row: keys that others refer to. */
-export function referencedColumn(table: Table, old: (column: Column) => string): string {
+export function referencedColumn(
+  table: Table,
+  old: (column: Column) => string,
+  policies: readonly string[] = [],
+): string {
   const columns = table.columns ?? []
-  const tests = referenceTests(table, (index) => old(columns[index] as Column))
+  const tests = [...policies, ...referenceTests(table, (index) => old(columns[index] as Column))]
   return labelsColumn(tests)
 }
 
@@ -76,7 +105,7 @@ function boundTests(table: Table, alias: string): string[] {
   return [labelled(`(${table.partitionBound}) IS FALSE`, `23514p${table.name}`, table, alias)]
 }
 
-function routingTests(table: Table, alias: string, scope: ViolationScope): string[] {
+function routingTests(table: Table, alias: string, scope: Pick<ViolationScope, 'changed'>): string[] {
   const { leaves } = table
   if (table.kind !== 'p' || scope.changed?.size === 0) return []
   if (leaves === null) return [quoteText(`23514r${table.name}`)]
@@ -85,13 +114,13 @@ function routingTests(table: Table, alias: string, scope: ViolationScope): strin
   return [labelled(`(${any}) IS NOT TRUE`, `23514r${table.name}`, table, alias)]
 }
 
-function policyTests(table: Table, alias: string, scope: ViolationScope): string[] {
-  const column = ({ name }: Column) => `${alias}.${quoteName(name)}`
-  const tests = [policyTest(table, scope.command, 'check', column)]
-  if (scope.reads) tests.push(policyTest(table, 'r', 'using', column))
-  return tests.flatMap((test) =>
-    test === undefined ? [] : [`CASE WHEN (${test}) IS NOT TRUE THEN ${quoteText(`42501:${table.name}`)} END`],
-  )
+function policyTests(
+  table: Table,
+  alias: string,
+  { command, reads = false }: Pick<ViolationScope, 'command' | 'reads'>,
+) {
+  const labels = newRowLabels(table, command, reads, ({ name }) => `${alias}.${quoteName(name)}`)
+  return labels.length === 0 ? [] : [firstLabel(labels)]
 }
 
 function touches(scope: ViolationScope, names: readonly string[]): boolean {

@@ -86,7 +86,7 @@ function dependsOnMadeUp(
   madeUp: (value: string) => boolean,
 ): boolean {
   const kind = label.slice(0, 6)
-  if (kind.startsWith('2350')) return false
+  if (/^(2350|21000|55000)/.test(kind)) return false
   const names = (table.columns ?? [])
     .filter((_, index) => row[index] != null && madeUp(row[index]))
     .map(({ name }) => name)
@@ -161,8 +161,10 @@ function violationOf(table: Table, label: string, row: readonly (string | null)[
       return { code, message: `new row for relation "${name}" violates partition constraint`, ...place, ...failing }
     case '23514r':
       return { code, message: `no partition of relation "${name}" found for row`, ...place }
-    case '42501:':
-      return { code, message: `new row violates row-level security policy for table "${name}"` }
+    case '21000m':
+    case '42501m':
+    case '55000m':
+      return { code, message: name }
     case '44000:':
       return { code, message: `new row violates check option for view "${name}"`, ...failing }
     default: {

@@ -17,6 +17,7 @@ import {
   uniqueKeys,
   type Violation,
 } from '../../sql/violations.js'
+import { plannedArbiters } from './arbiters.js'
 import { changesOf } from './changes.js'
 import type { OverlaidPreview } from './overlaid.js'
 import { refusalOfPlanner, secondaryOf } from './preview-bounds.js'
@@ -130,6 +131,7 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
       const kind = column?.baseType === 'smallint' ? 'smallint' : 'integer'
       return ids.take(count, kind)
     },
+    arbiters: (text) => plannedArbiters(reader, text),
     source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
   })
   await refuseHazards(reader, query)
@@ -321,8 +323,9 @@ class Tally {
     const given = labels == null ? [] : parseTextArray(labels)
     const judged = judgeRow(table, fresh ?? old ?? [], given, this.#judging, fresh === null)
     for (const violation of judged.predicted) this.#predict(violation, table)
-    if (this.#merge && operation !== 'i' && id !== null) {
-      if (this.#merged.has(id)) this.#certain ??= { violation: MERGED_TWICE, table, updates: false }
+    if ((this.#merge || this.#upsert) && operation !== 'i' && id !== null) {
+      const violation = this.#merge ? MERGED_TWICE : TWICE
+      if (this.#merged.has(id)) this.#certain ??= { violation, table, updates: false }
       this.#merged.add(id)
     }
     const twin = this.#severalWrites || fresh === null ? undefined : this.#twin(table, fresh)
