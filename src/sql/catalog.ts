@@ -35,6 +35,24 @@ export interface UniqueIndex {
   /** False for a deferrable constraint. */
   readonly immediate: boolean
   readonly nullsNotDistinct?: boolean
+  /** WITHOUT OVERLAPS: keys conflict by the operators that {@link Table.exclusions} tells. */
+  readonly exclusion?: boolean
+}
+
+/** An exclusion constraint, or a key WITHOUT OVERLAPS. */
+export interface Exclusion {
+  readonly name: string
+  /** As the index defines them: columns, or expressions. */
+  readonly keys: readonly string[]
+  /** For each key, with its schema: `OPERATOR(pg_catalog.&&)`. */
+  readonly operators: readonly string[]
+  /** Numbers of the key columns, 0 for an expression. */
+  readonly numbers: readonly number[]
+  readonly predicate: string | null
+  readonly deferrable: boolean
+  readonly deferred: boolean
+  /** The column of WITHOUT OVERLAPS, which must not be empty. */
+  readonly period: string | null
 }
 
 export interface ForeignKey {
@@ -102,6 +120,8 @@ export interface Table {
   readonly partitionBound: string | null
   /** Of a partitioned table: its leaves, at most {@link MAX_LEAVES} and one more. */
   readonly leaves: readonly { oid: string; bound: string | null }[] | null
+  /** Exclusion constraints, and keys WITHOUT OVERLAPS. */
+  readonly exclusions?: readonly Exclusion[] | null
   /** Constraints no preview looks at: exclusion, WITHOUT OVERLAPS and PERIOD, and what partitions have of their own. */
   readonly unchecked?: readonly string[] | null
   /** Of a view: its query, and `local` or `cascaded` for WITH CHECK OPTION. */
@@ -136,6 +156,7 @@ export function tableQuery(relation: string): string {
       'name', x.relname, 'primary', i.indisprimary,
       'constraint', (SELECT k.conname FROM pg_constraint k
         WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u') AND k.conrelid = c.oid LIMIT 1),
+      'exclusion', i.indisexclusion,
       'keys', (SELECT json_agg(pg_get_indexdef(i.indexrelid, s.n, true) ORDER BY s.n)
         FROM generate_series(1, i.indnkeyatts) s(n)),
       'numbers', (i.indkey::int2[])[0:i.indnkeyatts - 1], 'predicate', pg_get_expr(i.indpred, i.indrelid),
@@ -143,6 +164,18 @@ export function tableQuery(relation: string): string {
       'nullsNotDistinct', coalesce(to_jsonb(i) ->> 'indnullsnotdistinct', 'false') = 'true') ORDER BY i.indisprimary DESC, x.relname)
     FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
     WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid),
+  'exclusions', (SELECT json_agg(json_build_object(
+      'name', k.conname, 'keys', (SELECT json_agg(pg_get_indexdef(i.indexrelid, s.n, true) ORDER BY s.n)
+        FROM generate_series(1, i.indnkeyatts) s(n)),
+      'operators', (SELECT json_agg(format('OPERATOR(%I.%s)', q.nspname, o.oprname) ORDER BY u.o)
+        FROM unnest(k.conexclop) WITH ORDINALITY u(k, o) JOIN pg_operator o ON o.oid = u.k
+        JOIN pg_namespace q ON q.oid = o.oprnamespace),
+      'numbers', (i.indkey::int2[])[0:i.indnkeyatts - 1], 'predicate', pg_get_expr(i.indpred, i.indrelid),
+      'deferrable', k.condeferrable, 'deferred', k.condeferred,
+      'period', CASE WHEN k.contype <> 'x' THEN (SELECT a.attname FROM pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum = (i.indkey::int2[])[i.indnkeyatts - 1]) END) ORDER BY i.indexrelid)
+    FROM pg_index i JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = c.oid AND k.contype IN ('p', 'u', 'x')
+    WHERE i.indrelid = c.oid AND i.indisexclusion AND i.indisvalid),
   'checks', (SELECT json_agg(json_build_object('name', k.conname, 'expression', pg_get_expr(k.conbin, k.conrelid)) ORDER BY k.conname)
     FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c'
     AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'),

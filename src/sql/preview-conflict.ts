@@ -1,16 +1,25 @@
 import type { OnConflictClause } from '@pgsql/types'
-import type { UniqueIndex } from './catalog.js'
-import { arbitersOf, conflicts, isFirst, isPlain, keysOfIncoming, picksConflicting } from './conflict-arbiters.js'
+import type { Column } from './catalog.js'
+import {
+  type Arbiter,
+  arbitersOf,
+  conflicts,
+  isFirst,
+  keptOneByOne,
+  keysOfIncoming,
+  picksConflicting,
+} from './conflict-arbiters.js'
 import { deparse } from './grammar.js'
 import { assignments } from './preview-assign.js'
 import {
+  constrainedRows,
   idPerRow,
   NO_ROW_ID,
   type PreviewOptions,
-  readIndexed,
   rowAsText,
   rowId,
   type Target,
+  tableoidFor,
   textArray,
   withGenerated,
 } from './preview-parts.js'
@@ -48,28 +57,25 @@ export async function conflictingInsert(clause: OnConflictClause, insert: Confli
 }
 
 /** A deferrable arbiter is an error, but only once there is a row. */
-function arbiterTests(arbiters: readonly UniqueIndex[]): string[] {
+function arbiterTests(arbiters: readonly Arbiter[]): string[] {
   return arbiters.every((index) => index.immediate) ? [] : [DEFERRABLE]
 }
 
-function insertOrSkip(
-  clause: OnConflictClause,
-  all: readonly UniqueIndex[],
-  insert: ConflictingInsert,
-): ConflictPreview {
+function insertOrSkip(clause: OnConflictClause, all: readonly Arbiter[], insert: ConflictingInsert): ConflictPreview {
   const { target, inserted, statement, options } = insert
   const { table, columns, quotedAlias, view } = target
   const arbiters = all.filter((index) => index.immediate)
   const reads = clause.infer !== undefined || statement.returningClause !== undefined
   // Of rows that conflict with each other the first one is inserted.
-  const firsts = arbiters.map((index, number) => `${isFirst(table, index, number)} AS k${number}__`)
+  const grouped = arbiters.every((index) => index.equality)
+  const firsts = grouped ? arbiters.map((index, number) => `(${isFirst(index, number)})`) : []
   const fails = failsEarly(table, 'x__', reads)
   const candidates =
-    `SELECT ${['x__.*', `(${fails}) AS fails__`, ...firsts].join(', ')} FROM (${inserted}) x__` +
+    `SELECT x__.*, (${fails}) AS fails__, (${firsts.join(' AND ') || 'true'}) AS first__ FROM (${inserted}) x__` +
     `${keysOfIncoming(table, arbiters)} WHERE (${fails}) OR NOT EXISTS ` +
-    `(SELECT 1 FROM ${readIndexed(target, options, 'e__')} WHERE ${conflicts(table, arbiters)})`
+    `(SELECT 1 FROM ${constrainedRows(table, options, 'e__')} WHERE ${conflicts(arbiters)})`
+  const source = grouped ? `(${candidates})` : keptOneByOne(table, arbiters, candidates)
   const row = view === undefined ? quotedAlias : 'n__'
-  const kept = arbiters.map((_, number) => `${row}.k${number}__`).join(' AND ') || 'true'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
   const returning = bindReturning(statement, {
     target,
@@ -87,18 +93,18 @@ function insertOrSkip(
       command: 'a',
       replaces: false,
       reads,
-      handled: arbiters,
+      handled: arbiters.map((index) => index.handled),
       arbiter: arbiterTests(all),
       viewChecks: view?.checks(row),
-      existing: (alias) => readIndexed(target, options, alias),
+      existing: (alias) => constrainedRows(table, options, alias),
     }),
     NO_ROW_ID,
     ...(returning ?? []),
   ]
   const shown = view === undefined ? '' : `, LATERAL (${view.shown(row)}) AS ${quotedAlias}`
   const sql =
-    `SELECT ${list.join(', ')} FROM (${candidates}) AS ${row}${shown} ` +
-    `WHERE ${row}.fails__ OR (${kept}) ORDER BY ${row}.ord__`
+    `SELECT ${list.join(', ')} FROM ${source} AS ${row}${shown} ` +
+    `WHERE ${row}.fails__ OR ${row}.first__ ORDER BY ${row}.ord__`
   return { sql, returning: returning === null ? null : returning.length }
 }
 
@@ -107,10 +113,10 @@ function insertOrSkip(
  * else: whole-row references must not meet columns of ours.
  */
 function existingRow(target: Target, options: PreviewOptions): OldRow {
-  const { view, quotedAlias, columns } = target
+  const { table, view, quotedAlias, columns } = target
   if (view === undefined) {
     return {
-      from: readIndexed(target, options, target.alias),
+      from: constrainedRows(table, options, target.alias),
       table: `${quotedAlias}.tableoid`,
       address: `${quotedAlias}.ctid`,
       column: ({ name }) => `${quotedAlias}.${quoteName(name)}`,
@@ -121,7 +127,7 @@ function existingRow(target: Target, options: PreviewOptions): OldRow {
   const named = columns.map(({ name }, index) => `e__.b${index}__ AS ${quoteName(name)}`)
   return {
     from:
-      `(SELECT r__.tableoid AS to__, r__.ctid AS ctid__, ${kept.join(', ')} FROM ${readIndexed(target, options, 'r__')}) AS e__ ` +
+      `(SELECT r__.tableoid AS to__, r__.ctid AS ctid__, ${kept.join(', ')} FROM ${constrainedRows(table, options, 'r__')}) AS e__ ` +
       `CROSS JOIN LATERAL (SELECT v__.* FROM (SELECT ${named.join(', ')}) AS r__ CROSS JOIN LATERAL (${view.shown('r__')}) AS v__) AS ${quotedAlias}`,
     table: 'e__.to__',
     address: 'e__.ctid__',
@@ -135,7 +141,7 @@ function existingRow(target: Target, options: PreviewOptions): OldRow {
  */
 function insertOrUpdate(
   clause: OnConflictClause,
-  arbiters: readonly UniqueIndex[],
+  arbiters: readonly Arbiter[],
   insert: ConflictingInsert,
 ): ConflictPreview {
   const { target, inserted, statement, options } = insert
@@ -156,7 +162,7 @@ function insertOrUpdate(
     return `${assigned.values.get(column.name) ?? old.column(column)} AS ${name}`
   })
   const condition = clause.whereClause === undefined ? 'true' : `(${deparse(clause.whereClause)})`
-  const column = (name: string) => old.column(columns.find((each) => each.name === name) ?? columns[0]!)
+  const column = (name: string) => old.column(columns.find((each) => each.name === name) as Column)
   const picks = picksConflicting(target, arbiters, options, { ...old, column })
   // The row to be updated must be one that policies let us update.
   const hidden = firstLabel([
@@ -173,16 +179,17 @@ function insertOrUpdate(
   })
   const carried = ['to__', 'ctid__', 'old__', 'hidden__', ...olds]
   const excluded = view?.shown('x__') ?? `SELECT ${columns.map(({ name }) => `x__.${quoteName(name)}`).join(', ')}`
-  const twins = arbiters
-    .map((index, number) => (isPlain(index) ? 'true' : `(${isFirst(table, index, number)})`))
-    .join(' AND ')
+  const plain = arbiters.every((index) => index.columns !== undefined)
+  // Plain keys are compared as the rows come.
+  const twin = plain ? 'false' : `NOT (${arbiters.map((index, number) => `(${isFirst(index, number)})`).join(' AND ')})`
   const rows = withGenerated(
-    `SELECT ${['x__.ord__', `NOT (${twins}) AS twin__`, ...carried.map((name) => `u__.${name}`), ...either].join(', ')} ` +
+    `SELECT ${['x__.ord__', `${twin} AS twin__`, ...carried.map((name) => `u__.${name}`), ...either].join(', ')} ` +
       `FROM (${inserted}) AS x__${keysOfIncoming(table, arbiters)} CROSS JOIN LATERAL (${excluded}) AS excluded ` +
       // What the new row itself would break comes first, even where it is not to be inserted.
       `LEFT JOIN LATERAL (${existing}) AS u__ ON NOT (${failsEarly(table, 'x__', true)}) WHERE u__.ctid__ IS NULL OR u__.ok__`,
     columns,
     ['ord__', 'twin__', ...carried],
+    tableoidFor(table, 'q__.to__'),
   )
   const row = view === undefined ? quotedAlias : 'n__'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
@@ -213,13 +220,10 @@ function insertOrUpdate(
       command: 'a',
       replaces: true,
       policies,
-      arbiter: [
-        ...arbiterTests(arbiters),
-        ...(arbiters.every(isPlain) ? [] : [`CASE WHEN ${row}.twin__ THEN ${TWICE} END`]),
-      ],
+      arbiter: [...arbiterTests(arbiters), ...(plain ? [] : [`CASE WHEN ${row}.twin__ THEN ${TWICE} END`])],
       ...(rekeys ? { old: (index: number) => `${row}.old__[${index + 1}]` } : {}),
       viewChecks: view?.checks(row),
-      existing: (alias) => readIndexed(target, options, alias),
+      existing: (alias) => constrainedRows(table, options, alias),
     }),
     rowId(`${row}.to__`, `${row}.ctid__`),
     ...(returning ?? []),

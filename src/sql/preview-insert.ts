@@ -5,14 +5,15 @@ import { assignPart, defaultOf, writtenColumn } from './preview-assign.js'
 import { conflictingInsert } from './preview-conflict.js'
 import {
   castTo,
+  constrainedRows,
   dropSchema,
   idPerRow,
   NO_ROW_ID,
   type PreviewOptions,
   PreviewUnsupported,
-  readIndexed,
   rowAsText,
   type Target,
+  tableoidFor,
   withGenerated,
   withPrefix,
 } from './preview-parts.js'
@@ -69,6 +70,7 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
     `SELECT ${[...list, 'row_number() OVER () AS ord__'].join(', ')} FROM ${source.from}`,
     columns,
     ['ord__'],
+    tableoidFor(table),
   )
   const result = { operation: 'INSERT' as const, table, target, syntheticIds }
   if (statement.onConflictClause !== undefined) {
@@ -100,7 +102,7 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
       replaces: false,
       reads: statement.returningClause !== undefined,
       viewChecks: view?.checks(row),
-      existing: (alias) => readIndexed(target, options, alias),
+      existing: (alias) => constrainedRows(table, options, alias),
     }),
     NO_ROW_ID,
     ...(returning ?? []),

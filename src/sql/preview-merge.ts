@@ -4,11 +4,11 @@ import { deparse } from './grammar.js'
 import { assignments, defaultOf, writtenColumn } from './preview-assign.js'
 import {
   castTo,
+  constrainedRows,
   dropSchema,
   idPerRow,
   type PreviewOptions,
   PreviewUnsupported,
-  readIndexed,
   rowId,
   type Target,
   textArray,
@@ -125,7 +125,7 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
       policies: table.rowSecurityActive ? [label] : [],
       old: (index) => old.column(columns[index] as Column),
       viewChecks: view?.checks('n__'),
-      existing: (alias) => readIndexed(target, options, alias),
+      existing: (alias) => constrainedRows(table, options, alias),
     }),
   )
   const deleted = violationArray(referencedColumn(table, old.column, table.rowSecurityActive ? [label] : []))

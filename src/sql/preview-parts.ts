@@ -105,11 +105,13 @@ export function readFrom(target: Target, options: PreviewOptions, alias: string 
   return options.source?.(target.table, alias) ?? deparse({ RangeVar: named })
 }
 
-/** The written table where its unique indexes are meant: those of a parent know nothing of its child tables. */
-export function readIndexed(target: Target, options: PreviewOptions, alias: string): string {
-  if (target.table.kind !== 'r') return readFrom(target, options, alias)
-  const { inh: _, ...only } = target.relation
-  return readFrom({ ...target, relation: only }, options, alias)
+/** The rows a table's unique and exclusion constraints look at: those of child tables have constraints of their own. */
+export function constrainedRows(table: Table, options: Pick<PreviewOptions, 'source'>, alias: string): string {
+  const only = table.kind === 'p' ? '' : 'ONLY '
+  return (
+    options.source?.(table, alias) ??
+    `${only}${quoteName(table.schema)}.${quoteName(table.name)} AS ${quoteName(alias)}`
+  )
 }
 
 /** The functions behind an assignment to these types: they cut off blanks and fail on the rest, where a cast cuts all. */
@@ -175,8 +177,16 @@ export function idPerRow(ids: readonly string[]): string {
   return `(ARRAY[${ids.join(', ')}]::bigint[])[row_number() OVER ()]`
 }
 
-/** Adds generated columns, which may read every other column, around a query that gives the rest. */
-export function withGenerated(query: string, columns: readonly Column[], hidden: readonly string[]): string {
+/**
+ * Adds generated columns, which may read every other column and `tableoid`,
+ * around a query that gives the rest.
+ */
+export function withGenerated(
+  query: string,
+  columns: readonly Column[],
+  hidden: readonly string[],
+  tableoid: string,
+): string {
   if (!columns.some((column) => column.generated)) return query
   const list = [
     ...hidden.map((name) => `b__.${name}`),
@@ -185,7 +195,14 @@ export function withGenerated(query: string, columns: readonly Column[], hidden:
       return column.generated ? `CAST((${column.default}) AS ${column.type}) AS ${name}` : `b__.${name}`
     }),
   ]
-  return `SELECT ${list.join(', ')} FROM (${query}) b__`
+  const asks = columns.some((column) => column.generated && /\btableoid\b/.test(column.default ?? ''))
+  const base = asks ? `(SELECT q__.*, ${tableoid} AS tableoid FROM (${query}) q__)` : `(${query})`
+  return `SELECT ${list.join(', ')} FROM ${base} b__`
+}
+
+/** `tableoid` of a row that is written; `replaced` is that of the row before, 0 for the run's own and NULL for none. */
+export function tableoidFor({ oid }: Table, replaced?: string): string {
+  return replaced === undefined ? `CAST(${oid} AS oid)` : `coalesce(nullif(${replaced}, 0), CAST(${oid} AS oid))`
 }
 
 /** `WITH … ` of a statement whose common table expressions only read. */

@@ -3,14 +3,15 @@ import type { Column } from './catalog.js'
 import { deparse } from './grammar.js'
 import { assignments } from './preview-assign.js'
 import {
+  constrainedRows,
   dropSchema,
   idPerRow,
   type PreviewOptions,
   PreviewUnsupported,
   readFrom,
-  readIndexed,
   rowId,
   type Target,
+  tableoidFor,
   textArray,
   withGenerated,
   withPrefix,
@@ -93,6 +94,7 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
     `SELECT ${[...leading, ...kept, ...newValues].join(', ')} FROM ${old.from}${assigned.joins.join('')}${where}`,
     columns,
     hidden,
+    tableoidFor(table, 'q__.to__'),
   )
   const row = view === undefined ? quotedAlias : 'n__'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
@@ -118,7 +120,7 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
       reads: statement.whereClause !== undefined || statement.returningClause !== undefined,
       old: (index) => `${row}.old__[${index + 1}]`,
       viewChecks: view?.checks(row),
-      existing: (alias) => readIndexed(target, options, alias),
+      existing: (alias) => constrainedRows(table, options, alias),
     }),
     rowId(`${row}.to__`, `${row}.ctid__`),
     ...(returning ?? []),

@@ -88,7 +88,7 @@ async function rewrite(node: Node, options: PreviewOptions): Promise<Rewritten> 
   if (!modifying) return { parts: [], ...plain(await rewriteWrite(node, options)) }
   const { prefix, parts, syntheticIds } = await rewriteWith(statement.withClause as WithClause, options)
   statement.withClause = undefined
-  const main = plain(await rewriteWrite(node, { ...options, countRows: undefined }))
+  const main = plain(await rewriteWrite(node, after(options, prefix)))
   return { ...main, sql: prefix + main.sql, parts, syntheticIds: [...syntheticIds, ...main.syntheticIds] }
 }
 
@@ -135,7 +135,7 @@ async function rewriteWith(
       continue
     }
     const original = copyOf(ctequery)
-    const part = await rewriteWrite(ctequery, { ...options, countRows: undefined })
+    const part = await rewriteWrite(ctequery, after(options, prefixOf(clause, texts)))
     const names = part.returning === null ? [] : returningNames(Object.values(original)[0] as never, part.target)
     if (part.returning !== null && names.length !== part.returning) throw new PreviewUnsupported('RETURNING in WITH')
     const full = quoteName(`${ctename}__f`)
@@ -148,13 +148,24 @@ async function rewriteWith(
     syntheticIds.push(...part.syntheticIds)
     found.push({ operation: part.operation, table: part.table, from: full })
   }
-  const prefix = `WITH ${clause.recursive ? 'RECURSIVE ' : ''}${texts.join(', ')} `
+  const prefix = prefixOf(clause, texts)
   const parts = found.map(({ operation, table, from }) => ({
     operation,
     table,
     sql: `${prefix}SELECT op__, old__, new__, viol__, id__ FROM ${from}`,
   }))
   return { prefix, parts, syntheticIds }
+}
+
+function prefixOf({ recursive }: WithClause, texts: readonly string[]): string {
+  return texts.length === 0 ? '' : `WITH ${recursive ? 'RECURSIVE ' : ''}${texts.join(', ')} `
+}
+
+/** For a part that may read the parts before it, whose rows are not counted. */
+function after(options: PreviewOptions, prefix: string): PreviewOptions {
+  const { countColumns } = options
+  if (countColumns === undefined) return { ...options, countRows: undefined }
+  return { ...options, countRows: undefined, countColumns: (query) => countColumns(prefix + query) }
 }
 
 function blindSpots(table: Table): string[] {

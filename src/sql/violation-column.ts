@@ -17,7 +17,7 @@ export interface ViolationScope {
   /** The FROM item that gives the table's rows, with `tableoid` and `ctid`, under an alias. */
   existing(alias: string): string
   /** Unique indexes whose conflicts the statement itself handles. */
-  readonly handled?: readonly UniqueIndex[]
+  readonly handled?: readonly Pick<UniqueIndex, 'constraint'>[]
   /** What row security demands, as texts that are NULL when it holds; without it, what it demands of a plain write. */
   readonly policies?: readonly string[]
   /** What the statement checks before unique indexes, as texts that are NULL when it holds. */

@@ -309,6 +309,7 @@ class Tally {
   begin(table: Table): void {
     this.changes.push({ table, rows: [] })
     this.#keys = new Map()
+    this.#merged.clear()
   }
 
   add(table: Table, row: readonly unknown[]): void {
@@ -323,7 +324,7 @@ class Tally {
     const given = labels == null ? [] : parseTextArray(labels)
     const judged = judgeRow(table, fresh ?? old ?? [], given, this.#judging, fresh === null)
     for (const violation of judged.predicted) this.#predict(violation, table)
-    if ((this.#merge || this.#upsert) && operation !== 'i' && id !== null) {
+    if ((this.#merge || this.#upsert) && !this.#severalWrites && operation !== 'i' && id !== null) {
       const violation = this.#merge ? MERGED_TWICE : TWICE
       if (this.#merged.has(id)) this.#certain ??= { violation, table, updates: false }
       this.#merged.add(id)
