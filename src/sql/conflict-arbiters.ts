@@ -111,6 +111,11 @@ function inferred(infer: InferClause, target: Target, all: readonly Arbiter[]): 
   return all.filter((arbiter) => matching.some((index) => index.name === arbiter.name))
 }
 
+/** The column is part of what decides on a conflict. */
+export function isKey({ columns, keys, predicate }: Arbiter, name: string): boolean {
+  return columns?.includes(name) ?? [...keys, predicate ?? ''].some((text) => text.includes(name))
+}
+
 /** An INSERT with the same inference, for the planner. */
 function probe(infer: InferClause, { relation }: Target): string {
   const onConflictClause: OnConflictClause = { action: 'ONCONFLICT_NOTHING', infer }

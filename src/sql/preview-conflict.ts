@@ -5,6 +5,7 @@ import {
   arbitersOf,
   conflicts,
   isFirst,
+  isKey,
   keptOneByOne,
   keysOfIncoming,
   picksConflicting,
@@ -41,6 +42,7 @@ interface ConflictPreview {
   readonly sql: string
   /** Number of RETURNING columns, null without RETURNING. */
   readonly returning: number | null
+  readonly rekeys?: readonly string[]
 }
 
 const TWICE = quoteText('21000mON CONFLICT DO UPDATE command cannot affect row a second time')
@@ -114,7 +116,7 @@ function insertOrSkip(clause: OnConflictClause, all: readonly Arbiter[], insert:
  */
 function existingRow(target: Target, options: PreviewOptions): OldRow {
   const { table, view, quotedAlias, columns } = target
-  if (view === undefined) {
+  if (view === undefined && options.source?.(table, target.alias) === undefined) {
     return {
       from: constrainedRows(table, options, target.alias),
       table: `${quotedAlias}.tableoid`,
@@ -122,13 +124,15 @@ function existingRow(target: Target, options: PreviewOptions): OldRow {
       column: ({ name }) => `${quotedAlias}.${quoteName(name)}`,
     }
   }
-  // The view's own condition does not count: a row outside of it conflicts, and is updated.
   const kept = columns.map(({ name }, index) => `r__.${quoteName(name)} AS b${index}__`)
-  const named = columns.map(({ name }, index) => `e__.b${index}__ AS ${quoteName(name)}`)
+  const row = `SELECT ${columns.map(({ name }, index) => `e__.b${index}__ AS ${quoteName(name)}`).join(', ')}`
+  // The view's own condition does not count: a row outside of it conflicts, and is updated.
+  const shown =
+    view === undefined ? row : `SELECT v__.* FROM (${row}) AS r__ CROSS JOIN LATERAL (${view.shown('r__')}) AS v__`
   return {
     from:
       `(SELECT r__.tableoid AS to__, r__.ctid AS ctid__, ${kept.join(', ')} FROM ${constrainedRows(table, options, 'r__')}) AS e__ ` +
-      `CROSS JOIN LATERAL (SELECT v__.* FROM (SELECT ${named.join(', ')}) AS r__ CROSS JOIN LATERAL (${view.shown('r__')}) AS v__) AS ${quotedAlias}`,
+      `CROSS JOIN LATERAL (${shown}) AS ${quotedAlias}`,
     table: 'e__.to__',
     address: 'e__.ctid__',
     column: (column) => `e__.b${columns.indexOf(column)}__`,
@@ -209,7 +213,7 @@ function insertOrUpdate(
           `ELSE ${firstLabel([`${row}.hidden__`, ...newRowLabels(table, 'w', true, own)])} END`,
       ]
     : []
-  const rekeys = (table.referencedBy ?? []).some(({ referenced }) =>
+  const referred = (table.referencedBy ?? []).some(({ referenced }) =>
     referenced.some((name) => assigned.values.has(name)),
   )
   const list = [
@@ -221,7 +225,7 @@ function insertOrUpdate(
       replaces: true,
       policies,
       arbiter: [...arbiterTests(arbiters), ...(plain ? [] : [`CASE WHEN ${row}.twin__ THEN ${TWICE} END`])],
-      ...(rekeys ? { old: (index: number) => `${row}.old__[${index + 1}]` } : {}),
+      ...(referred ? { old: (index: number) => `${row}.old__[${index + 1}]` } : {}),
       viewChecks: view?.checks(row),
       existing: (alias) => constrainedRows(table, options, alias),
     }),
@@ -230,5 +234,6 @@ function insertOrUpdate(
   ]
   const shown = view === undefined ? '' : `, LATERAL (${view.shown(row)}) AS ${quotedAlias}`
   const sql = `SELECT ${list.join(', ')} FROM (${rows}) AS ${row}${shown} ORDER BY ${row}.ord__`
-  return { sql, returning: returning === null ? null : returning.length }
+  const rekeys = [...assigned.values.keys()].filter((name) => arbiters.some((index) => isKey(index, name)))
+  return { sql, returning: returning === null ? null : returning.length, rekeys }
 }

@@ -10,6 +10,8 @@ export interface RewriteResult {
   readonly returning: number | null
   /** `INSERT … ON CONFLICT DO UPDATE`. */
   readonly upsert?: boolean
+  /** Columns by which conflicts are found and that DO UPDATE assigns. */
+  readonly rekeys?: readonly string[]
   readonly syntheticIds: readonly string[]
   readonly sql: string
 }

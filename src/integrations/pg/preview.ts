@@ -118,8 +118,9 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
   }
   const query = await previewOf(request.text, {
     lookup,
-    countColumns: async (text) => {
-      const answer = await reader.describe(text, types, false)
+    countColumns: async (query) => {
+      const { text, types: all } = await step(query)
+      const answer = await reader.describe(text, all, false)
       if (answer.error !== undefined) throw answer.error
       return answer.fields?.fields.length ?? 0
     },
@@ -278,6 +279,16 @@ export function hazardIn(query: PreviewQuery, found: Hazards): string | undefine
   return undefined
 }
 
+/** The row is found under another key now. */
+function differs(
+  table: Table,
+  names: readonly string[],
+  before: readonly (string | null)[],
+  after: readonly (string | null)[] | null,
+): boolean {
+  return (table.columns ?? []).some(({ name }, index) => names.includes(name) && before[index] !== after?.[index])
+}
+
 /** Sums up the rows of a preview while they come in. */
 class Tally {
   readonly diff: FieldChange[] = []
@@ -289,13 +300,17 @@ class Tally {
   readonly #outdated: boolean
   readonly #upsert: boolean
   readonly #merge: boolean
+  readonly #rekeys: readonly string[]
   readonly #judging: Judging
-  readonly #merged = new Set<string>()
+  /** By address: the rows that are written already, and what they hold by now. */
+  readonly #merged = new Map<string, { before: readonly (string | null)[]; after: readonly (string | null)[] | null }>()
+  #moved = false
   #keys = new Map<string, Set<string>>()
   #certain: { violation: Violation; table: Table; updates: boolean } | undefined
   readonly #predicted = new Set<string>()
 
-  constructor({ operation, parts, upsert }: PreviewQuery, request: PreviewRequest) {
+  constructor({ operation, parts, upsert, rekeys = [] }: PreviewQuery, request: PreviewRequest) {
+    this.#rekeys = rekeys
     const { madeUp, outdated = false, stale = () => false } = request
     this.#severalWrites = parts.length > 0
     this.#merge = operation === 'MERGE'
@@ -324,10 +339,12 @@ class Tally {
     const given = labels == null ? [] : parseTextArray(labels)
     const judged = judgeRow(table, fresh ?? old ?? [], given, this.#judging, fresh === null)
     for (const violation of judged.predicted) this.#predict(violation, table)
-    if ((this.#merge || this.#upsert) && !this.#severalWrites && operation !== 'i' && id !== null) {
-      const violation = this.#merge ? MERGED_TWICE : TWICE
-      if (this.#merged.has(id)) this.#certain ??= { violation, table, updates: false }
-      this.#merged.add(id)
+    if ((this.#merge || this.#upsert) && !this.#severalWrites && operation !== 'i' && id !== null && old !== null) {
+      const earlier = this.#merged.get(id)
+      if (earlier === undefined) this.#merged.set(id, { before: old, after: fresh })
+      // A row whose key was changed is not met again.
+      else if (differs(table, this.#rekeys, earlier.before, earlier.after)) this.#moved = true
+      else this.#certain ??= { violation: this.#merge ? MERGED_TWICE : TWICE, table, updates: false }
     }
     const twin = this.#severalWrites || fresh === null ? undefined : this.#twin(table, fresh)
     if (judged.certain === undefined) {
@@ -356,6 +373,7 @@ class Tally {
   }
 
   violation(count: number, query: PreviewQuery): Violation | undefined {
+    if (this.#moved) throw new PreviewUnsupported('a row is to be updated whose key the statement has changed')
     const found = this.#certain
     if (found === undefined) return undefined
     // Another row of the statement may take the key over, or give it back.
