@@ -34,6 +34,8 @@ interface ConflictingInsert {
   readonly target: Target
   /** Query of the rows to insert, with their order in `ord__`. */
   readonly inserted: string
+  /** Columns of these rows whose values are made up. */
+  readonly madeUp: ReadonlySet<string>
   readonly statement: Returning
   readonly options: PreviewOptions
 }
@@ -43,6 +45,7 @@ interface ConflictPreview {
   /** Number of RETURNING columns, null without RETURNING. */
   readonly returning: number | null
   readonly rekeys?: readonly string[]
+  readonly arbiters?: readonly string[]
 }
 
 const TWICE = quoteText('21000mON CONFLICT DO UPDATE command cannot affect row a second time')
@@ -71,7 +74,7 @@ function insertOrSkip(clause: OnConflictClause, all: readonly Arbiter[], insert:
   // Of rows that conflict with each other the first one is inserted.
   const grouped = arbiters.every((index) => index.equality)
   const firsts = grouped ? arbiters.map((index, number) => `(${isFirst(index, number)})`) : []
-  const fails = failsEarly(table, 'x__', reads)
+  const fails = failsEarly(table, 'x__', reads, insert.madeUp)
   const candidates =
     `SELECT x__.*, (${fails}) AS fails__, (${firsts.join(' AND ') || 'true'}) AS first__ FROM (${inserted}) x__` +
     `${keysOfIncoming(table, arbiters)} WHERE (${fails}) OR NOT EXISTS ` +
@@ -190,7 +193,7 @@ function insertOrUpdate(
     `SELECT ${['x__.ord__', `${twin} AS twin__`, ...carried.map((name) => `u__.${name}`), ...either].join(', ')} ` +
       `FROM (${inserted}) AS x__${keysOfIncoming(table, arbiters)} CROSS JOIN LATERAL (${excluded}) AS excluded ` +
       // What the new row itself would break comes first, even where it is not to be inserted.
-      `LEFT JOIN LATERAL (${existing}) AS u__ ON NOT (${failsEarly(table, 'x__', true)}) WHERE u__.ctid__ IS NULL OR u__.ok__`,
+      `LEFT JOIN LATERAL (${existing}) AS u__ ON NOT (${failsEarly(table, 'x__', true, insert.madeUp)}) WHERE u__.ctid__ IS NULL OR u__.ok__`,
     columns,
     ['ord__', 'twin__', ...carried],
     tableoidFor(table, 'q__.to__'),
@@ -235,5 +238,10 @@ function insertOrUpdate(
   const shown = view === undefined ? '' : `, LATERAL (${view.shown(row)}) AS ${quotedAlias}`
   const sql = `SELECT ${list.join(', ')} FROM (${rows}) AS ${row}${shown} ORDER BY ${row}.ord__`
   const rekeys = [...assigned.values.keys()].filter((name) => arbiters.some((index) => isKey(index, name)))
-  return { sql, returning: returning === null ? null : returning.length, rekeys }
+  return {
+    sql,
+    returning: returning === null ? null : returning.length,
+    rekeys,
+    arbiters: arbiters.map(({ constraint, name }) => constraint ?? name),
+  }
 }

@@ -77,6 +77,9 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
     const { sql, ...found } = await conflictingInsert(statement.onConflictClause, {
       target,
       inserted,
+      madeUp: new Set(
+        columns.filter((column) => !source.given.has(column.name) && usesSequence(column)).map(({ name }) => name),
+      ),
       statement,
       options,
     })

@@ -38,6 +38,8 @@ export interface PreviewQuery {
   readonly upsert: boolean
   /** Columns by which conflicts are found and that DO UPDATE assigns. */
   readonly rekeys?: readonly string[]
+  /** Of DO UPDATE: names of the constraints or indexes whose conflicts it handles. */
+  readonly arbiters?: readonly string[]
   readonly sql: string
   /** Data-modifying WITH parts, each to be read on its own. */
   readonly parts: readonly PreviewPart[]

@@ -56,13 +56,30 @@ function earlyTests(
   ]
 }
 
-/** A condition: a new row would fail before the statement looks for conflicts. */
-export function failsEarly(table: Table, alias: string, reads: boolean): string {
+/**
+ * A condition: a new row would fail before the statement looks for conflicts.
+ * Nothing is said of columns whose value is made up.
+ */
+export function failsEarly(table: Table, alias: string, reads: boolean, madeUp: ReadonlySet<string>): string {
   const missing = (table.columns ?? [])
     .filter((column) => column.notNull)
     .map(({ name }) => `${alias}.${quoteName(name)} IS NULL`)
-  const labels = earlyTests(table, alias, { command: 'a', reads })
+  const labels = earlyTests(withoutColumns(table, [...madeUp]), alias, { command: 'a', reads })
   return [...missing, ...labels.map((label) => `${label} IS NOT NULL`)].join(' OR ') || 'false'
+}
+
+/** The table without the conditions that speak of some columns. */
+function withoutColumns(table: Table, names: readonly string[]): Table {
+  const known = (text: string | null | undefined) => !names.some((name) => text?.includes(name))
+  const routed = table.leaves?.every(({ bound }) => known(bound)) ?? true
+  return {
+    ...table,
+    kind: routed ? table.kind : 'r',
+    checks: table.checks?.filter(({ expression }) => known(expression)) ?? null,
+    partitionBound: known(table.partitionBound) ? table.partitionBound : null,
+    rowSecurityActive:
+      table.rowSecurityActive && (table.policies ?? []).every(({ using, check }) => known(using) && known(check)),
+  }
 }
 
 /** `viol__` of a deleted row: keys that others refer to. */

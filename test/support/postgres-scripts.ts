@@ -1,7 +1,7 @@
 import type { Client } from 'pg'
 
 /** One statement with its parameters. */
-export type Step = readonly [text: string, values?: unknown[]]
+export type Step = [text: string, values?: unknown[]]
 
 /** What the caller of a statement gets, and what the tables hold after it. */
 export interface StepOutcome {

@@ -301,16 +301,21 @@ class Tally {
   readonly #upsert: boolean
   readonly #merge: boolean
   readonly #rekeys: readonly string[]
+  readonly #arbiters: readonly string[]
   readonly #judging: Judging
   /** By address: the rows that are written already, and what they hold by now. */
   readonly #merged = new Map<string, { before: readonly (string | null)[]; after: readonly (string | null)[] | null }>()
   #moved = false
+  /** Addresses of the rows that parts of the statement write. */
+  readonly #written = new Set<string>()
+  #collides = false
   #keys = new Map<string, Set<string>>()
   #certain: { violation: Violation; table: Table; updates: boolean } | undefined
   readonly #predicted = new Set<string>()
 
-  constructor({ operation, parts, upsert, rekeys = [] }: PreviewQuery, request: PreviewRequest) {
+  constructor({ operation, parts, upsert, rekeys = [], arbiters = [] }: PreviewQuery, request: PreviewRequest) {
     this.#rekeys = rekeys
+    this.#arbiters = arbiters
     const { madeUp, outdated = false, stale = () => false } = request
     this.#severalWrites = parts.length > 0
     this.#merge = operation === 'MERGE'
@@ -339,6 +344,10 @@ class Tally {
     const given = labels == null ? [] : parseTextArray(labels)
     const judged = judgeRow(table, fresh ?? old ?? [], given, this.#judging, fresh === null)
     for (const violation of judged.predicted) this.#predict(violation, table)
+    if (this.#severalWrites && operation !== 'i' && id !== null) {
+      if (this.#written.has(id)) this.#collides = true
+      this.#written.add(id)
+    }
     if ((this.#merge || this.#upsert) && !this.#severalWrites && operation !== 'i' && id !== null && old !== null) {
       const earlier = this.#merged.get(id)
       if (earlier === undefined) this.#merged.set(id, { before: old, after: fresh })
@@ -362,7 +371,7 @@ class Tally {
     for (const { name, key } of uniqueKeys(table, row)) {
       const taken = this.#keys.get(name) ?? new Set()
       this.#keys.set(name, taken)
-      if (taken.has(key)) found ??= this.#upsert ? TWICE : duplicateWithin(table, name, row)
+      if (taken.has(key)) found ??= this.#arbiters.includes(name) ? TWICE : duplicateWithin(table, name, row)
       taken.add(key)
     }
     return found
@@ -385,13 +394,14 @@ class Tally {
     return undefined
   }
 
-  /** Something would probably fail. */
+  /** Something would probably fail, or go another way. */
   get predicts(): boolean {
-    return this.#predicted.size > 0
+    return this.#predicted.size > 0 || this.#collides
   }
 
   notes(): string[] {
     const notes = [...this.#predicted].map((text) => `would fail if checked as the data is now (predicted): ${text}`)
+    if (this.#collides) notes.push('parts of the statement write the same row, and only one of them takes effect')
     if (this.records > MAX_DIFF_RECORDS) {
       notes.push(`the diff shows the first ${MAX_DIFF_RECORDS} of ${this.records} records`)
     }

@@ -24,6 +24,9 @@ const SCHEMA = `
   CREATE VIEW basket AS SELECT upper(place) AS shown, name AS title, id AS number, n FROM fruit WHERE n < 100 WITH CHECK OPTION;
   CREATE VIEW outer_basket AS SELECT number, title, n AS many FROM basket WHERE number > 0;
   CREATE VIEW grouped AS SELECT n, count(*) FROM fruit GROUP BY n;
+  CREATE TABLE two_keys (a int PRIMARY KEY, b int UNIQUE);
+  INSERT INTO two_keys VALUES (1, 1), (2, 2);
+  CREATE TABLE low (id serial CHECK (id < 100), k int UNIQUE, v text NOT NULL);
   CREATE TABLE same (a int, b text, c int, PRIMARY KEY (a, b));
   INSERT INTO fruit VALUES (1, 'Apple', 'here', 1, 'on'), (2, 'Pear', 'there', 2, 'off'), (3, 'Melon', 'far', 500, NULL);
   INSERT INTO single VALUES (NULL, 'none'), (1, 'one');
@@ -32,12 +35,24 @@ const SCHEMA = `
   INSERT INTO parent VALUES (1, 'p');
   INSERT INTO child VALUES (2, 'c');
   INSERT INTO spread VALUES (1, 'low'), (11, 'high');
+  INSERT INTO low (k, v) VALUES (1, 'one');
   INSERT INTO same VALUES (50, 'fifty', 1);
 `
-const TABLES = ['fruit', 'single', 'booking', 'later', 'ONLY parent', 'child', 'spread', 'same']
+const TABLES = ['fruit', 'single', 'booking', 'later', 'ONLY parent', 'child', 'spread', 'same', 'two_keys']
 
 postgresWorld(SCHEMA)
-const unchanged = leavesUnchanged(['fruit', 'single', 'booking', 'later', 'parent', 'child', 'spread', 'same'])
+const unchanged = leavesUnchanged([
+  'fruit',
+  'single',
+  'booking',
+  'later',
+  'parent',
+  'child',
+  'spread',
+  'same',
+  'two_keys',
+  'low',
+])
 
 beforeEach(() => {
   takeEffects()
@@ -46,10 +61,10 @@ beforeEach(() => {
 /** Each statement by itself, and all of them one after the other in one run. */
 function compared(name: string, script: readonly Step[], fidelity: readonly string[] = ['exact']): void {
   describe(name, () => {
-    it.each(script)('%s', async (...step) => {
-      const expected = await runForReal(live, [step], [])
+    it.each(script)('%s', async (text, values = []) => {
+      const expected = await runForReal(live, [[text, values]], [])
       await unchanged.renew()
-      const found = await dry(() => runScript(client, [step], [], false))
+      const found = await dry(() => runScript(client, [[text, values]], [], false))
       expect(found).toEqual(expected)
       const effects = takeEffects()
       expect(effects).toMatchObject([{ outcome: 'blocked' }])
@@ -111,6 +126,13 @@ compared('a row of a statement is written once', [
     "INSERT INTO fruit (id, name) VALUES (1, 'a'), (1, 'b') ON CONFLICT (id) DO UPDATE SET n = 3 WHERE excluded.name = 'b' RETURNING n",
   ],
   ["INSERT INTO fruit (id, name) VALUES (50, 'a'), (50, 'b') ON CONFLICT (id) DO NOTHING RETURNING name"],
+])
+
+compared('of several keys', [
+  ['INSERT INTO two_keys VALUES (10, 5), (11, 5) ON CONFLICT (a) DO NOTHING'],
+  ['INSERT INTO two_keys VALUES (10, 5), (11, 5) ON CONFLICT (a) DO UPDATE SET b = 6'],
+  ['INSERT INTO two_keys VALUES (1, 5), (2, 5) ON CONFLICT (a) DO UPDATE SET b = excluded.b'],
+  ['INSERT INTO two_keys VALUES (1, 5), (10, 2), (11, 11) ON CONFLICT DO NOTHING RETURNING *'],
 ])
 
 compared('SET takes subqueries, rows and whole rows', [
@@ -180,7 +202,23 @@ compared(
   ['exact', 'plausible'],
 )
 
+it('an id that is made up breaks nothing of the row that is there', async () => {
+  const update = "INSERT INTO low (k, v) VALUES (1, 'two') ON CONFLICT (k) DO UPDATE SET v = excluded.v RETURNING *"
+  const { rows } = await dry(() => client.query(update))
+  expect(rows).toEqual([{ id: 1, k: 1, v: 'two' }])
+  const { rowCount } = await dry(() => client.query("INSERT INTO low (k, v) VALUES (1, 'two') ON CONFLICT DO NOTHING"))
+  expect(rowCount).toBe(0)
+})
+
 it('a key that is given up is not guessed about', async () => {
+  const other =
+    'INSERT INTO fruit (id, name) VALUES ($1, $2), ($3, $4) ON CONFLICT (id) DO UPDATE SET id = fruit.id + 100'
+  const exact = await dry(() => client.query(other, [1, 'a', 2, 'b']))
+  expect(exact.rowCount).toBe(2)
+  expect(takeEffects()).toMatchObject([{ fidelity: 'exact' }])
+  // It was worked out a moment ago, with other values.
+  expect((await dry(() => client.query(other, [1, 'a', 1, 'b']))).rowCount).toBe(2)
+  expect(takeEffects()).toMatchObject([{ outcome: 'blocked', fidelity: 'plausible' }])
   const text =
     "INSERT INTO fruit (id, name) VALUES (1, 'a'), (1, 'b') ON CONFLICT (id) DO UPDATE SET id = fruit.id + 100"
   const { rowCount } = await dry(() => client.query(text))
@@ -194,10 +232,10 @@ describe('a parent knows nothing of the keys of its children', () => {
     ["INSERT INTO parent VALUES (2, 'new') ON CONFLICT (k) DO UPDATE SET v = 'updated' RETURNING *"],
     ["INSERT INTO parent VALUES (2, 'new') ON CONFLICT DO NOTHING RETURNING *"],
     ["INSERT INTO parent VALUES (1, 'new') ON CONFLICT (k) DO UPDATE SET v = 'updated' RETURNING *"],
-  ])('%s', async (...step) => {
-    const expected = await runForReal(live, [step], [])
+  ])('%s', async (text, values = []) => {
+    const expected = await runForReal(live, [[text, values]], [])
     await unchanged.renew()
-    expect(await dry(() => runScript(client, [step], [], false))).toEqual(expected)
+    expect(await dry(() => runScript(client, [[text, values]], [], false))).toEqual(expected)
   })
 })
 

@@ -25,10 +25,16 @@ const SCHEMA = `
   ALTER TABLE closed ENABLE ROW LEVEL SECURITY;
   CREATE POLICY nobody ON closed FOR INSERT;
   CREATE POLICY everybody ON closed FOR SELECT USING (true);
+  CREATE TABLE seen (id int PRIMARY KEY, n int);
+  INSERT INTO seen VALUES (1, 1), (2, 2);
+  GRANT ALL ON seen TO clerk;
+  ALTER TABLE seen ENABLE ROW LEVEL SECURITY;
+  CREATE POLICY small ON seen FOR SELECT USING (n < 10);
+  CREATE POLICY changeable ON seen FOR UPDATE USING (true);
 `
 
 postgresWorld(SCHEMA)
-const unchanged = leavesUnchanged(['document', 'closed'])
+const unchanged = leavesUnchanged(['document', 'closed', 'seen'])
 
 let clerk: Client
 
@@ -59,6 +65,10 @@ describe('a write under row security gives what live would have given', () => {
     ["UPDATE document SET body = 'changed' RETURNING id"],
     ['UPDATE document SET level = 20 WHERE id = 1'],
     ["UPDATE document SET body = 'secret' WHERE id = 1"],
+    ['UPDATE seen SET n = 20'],
+    ['UPDATE seen SET n = n + 20'],
+    ['UPDATE seen SET n = s.n + 20 FROM (VALUES (1)) s(n)'],
+    ['UPDATE seen SET n = 20 WHERE id = 1'],
     ['DELETE FROM document RETURNING id'],
     [
       "INSERT INTO document VALUES (1, 'clerk', 1, 'new') ON CONFLICT (id) DO UPDATE SET body = excluded.body RETURNING *",
@@ -91,10 +101,10 @@ describe('a write under row security gives what live would have given', () => {
     merge(9, "WHEN NOT MATCHED THEN INSERT VALUES (9, 'clerk', 60, 'by merge')"),
     merge(9, "WHEN NOT MATCHED THEN INSERT VALUES (9, 'clerk', 60, 'by merge') RETURNING d.id"),
     ['MERGE INTO closed USING (SELECT 1) s ON true WHEN MATCHED THEN DELETE'],
-  ])('%s', async (...step) => {
-    const expected = await runForReal(clerk, [step], [])
+  ])('%s', async (text, values = []) => {
+    const expected = await runForReal(clerk, [[text, values]], [])
     await unchanged.renew()
-    const found = await dry(() => runScript(clerk, [step], [], false))
+    const found = await dry(() => runScript(clerk, [[text, values]], [], false))
     expect(found).toEqual(expected)
     expect(takeEffects()).toMatchObject([{ outcome: 'blocked' }])
   })
