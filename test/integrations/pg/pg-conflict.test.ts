@@ -24,6 +24,7 @@ const SCHEMA = `
   CREATE VIEW basket AS SELECT upper(place) AS shown, name AS title, id AS number, n FROM fruit WHERE n < 100 WITH CHECK OPTION;
   CREATE VIEW outer_basket AS SELECT number, title, n AS many FROM basket WHERE number > 0;
   CREATE VIEW grouped AS SELECT n, count(*) FROM fruit GROUP BY n;
+  CREATE FUNCTION locks(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_lock($1); RETURN $1; END';
   CREATE TABLE two_keys (a int PRIMARY KEY, b int UNIQUE);
   INSERT INTO two_keys VALUES (1, 1), (2, 2);
   CREATE TABLE low (id serial CHECK (id < 100), k int UNIQUE, v text NOT NULL);
@@ -201,6 +202,19 @@ compared(
   ],
   ['exact', 'plausible'],
 )
+
+it('the planner is not asked about what would lock while it plans', async () => {
+  const text = "INSERT INTO fruit (id, name) VALUES (90, 'x') ON CONFLICT ((locks(1) + id)) DO NOTHING"
+  await dry(() => client.query(text).catch(() => {}))
+  expect(takeEffects()).toMatchObject([{ outcome: 'blocked', fidelity: 'plausible' }])
+})
+
+it('two parts that write the same row are told of', async () => {
+  const text =
+    'WITH a AS (UPDATE two_keys SET b = 7 WHERE a = 1 RETURNING a) UPDATE two_keys SET b = 8 FROM a WHERE two_keys.a = a.a'
+  await dry(() => client.query(text))
+  expect(takeEffects()).toMatchObject([{ outcome: 'blocked', fidelity: 'plausible' }])
+})
 
 it('an id that is made up breaks nothing of the row that is there', async () => {
   const update = "INSERT INTO low (k, v) VALUES (1, 'two') ON CONFLICT (k) DO UPDATE SET v = excluded.v RETURNING *"
