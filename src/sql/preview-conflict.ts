@@ -20,7 +20,6 @@ import {
   rowAsText,
   rowId,
   type Target,
-  tableoidFor,
   textArray,
   withGenerated,
 } from './preview-parts.js'
@@ -196,7 +195,7 @@ function insertOrUpdate(
       `LEFT JOIN LATERAL (${existing}) AS u__ ON NOT (${failsEarly(table, 'x__', true, insert.madeUp)}) WHERE u__.ctid__ IS NULL OR u__.ok__`,
     columns,
     ['ord__', 'twin__', ...carried],
-    tableoidFor(table, 'q__.to__'),
+    table.kind === 'p' ? tableoidOf(table, 'b__') : `coalesce(nullif(b__.to__, 0), ${table.oid})`,
   )
   const row = view === undefined ? quotedAlias : 'n__'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`

@@ -13,7 +13,6 @@ import {
   PreviewUnsupported,
   rowAsText,
   type Target,
-  tableoidFor,
   withGenerated,
   withPrefix,
 } from './preview-parts.js'
@@ -70,7 +69,7 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
     `SELECT ${[...list, 'row_number() OVER () AS ord__'].join(', ')} FROM ${source.from}`,
     columns,
     ['ord__'],
-    tableoidFor(table),
+    tableoidOf(table, 'b__'),
   )
   const result = { operation: 'INSERT' as const, table, target, syntheticIds }
   if (statement.onConflictClause !== undefined) {

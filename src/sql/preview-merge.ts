@@ -42,7 +42,8 @@ const HERE = 'h__.here__ IS NOT NULL'
  * columns in the new row.
  */
 export async function previewMerge(statement: MergeStmt, options: PreviewOptions): Promise<RewriteResult> {
-  if ((statement.mergeWhenClauses ?? []).every(doesNothing)) return await previewOfNothing(statement, options)
+  const nothing = await mergeOfNothing(statement, options)
+  if (nothing !== undefined) return nothing
   const target = await resolveTarget(statement.relation, 'MERGE', options)
   dropSchema(statement, target.relation)
   const { table, columns, quotedAlias, view } = target
@@ -175,31 +176,16 @@ function policyOf(
   ])
 }
 
-function doesNothing(clause: Node): boolean {
-  return 'MergeWhenClause' in clause && clause.MergeWhenClause.commandType === 'CMD_NOTHING'
-}
-
-/** Where no clause does anything, the target may be a view that could not be written. */
-async function previewOfNothing(statement: MergeStmt, options: PreviewOptions): Promise<RewriteResult> {
-  const { relation } = statement
-  const schema = relation?.schemaname ? `${quoteName(relation.schemaname)}.` : ''
-  const table = await options.lookup(schema + quoteName(relation?.relname ?? ''))
-  const columns = table.columns ?? []
-  const alias = relation?.alias?.aliasname ?? relation?.relname ?? ''
-  const visible = columns.map(({ name }) => name)
-  const rowType = `${quoteName(table.schema)}.${quoteName(table.name)}`
-  const quotedAlias = quoteName(alias)
-  const target: Target = { relation: relation ?? {}, table, columns, visible, rowType, alias, quotedAlias }
-  const leading =
-    'NULL::text AS op__, NULL::text[] AS old__, NULL::text[] AS new__, NULL::text[] AS viol__, NULL::text AS id__'
-  return {
-    operation: 'MERGE',
-    table,
-    target,
-    returning: null,
-    syntheticIds: [],
-    sql: `${withPrefix(statement.withClause)}SELECT ${leading} WHERE false`,
-  }
+/** With DO NOTHING in every clause no row is ever written, whatever the view is. */
+async function mergeOfNothing(statement: MergeStmt, options: PreviewOptions): Promise<RewriteResult | undefined> {
+  const { relation, mergeWhenClauses: clauses = [], returningClause } = statement
+  const idle = clauses.every((item) => 'MergeWhenClause' in item && item.MergeWhenClause.commandType === 'CMD_NOTHING')
+  if (!idle || relation?.relname === undefined || returningClause !== undefined) return undefined
+  const schema = relation.schemaname ? `${quoteName(relation.schemaname)}.` : ''
+  const table = await options.lookup(schema + quoteName(relation.relname))
+  const target = { relation, table, columns: [], visible: [], rowType: '', alias: '', quotedAlias: '' }
+  const sql = "SELECT 'i'::text, NULL::text[], NULL::text[], NULL::text[], NULL::text WHERE false"
+  return { operation: 'MERGE', table, target, returning: null, syntheticIds: [], sql }
 }
 
 function numbers(branches: readonly Branch[], operation: string): number[] {

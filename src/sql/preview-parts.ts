@@ -177,17 +177,16 @@ export function idPerRow(ids: readonly string[]): string {
   return `(ARRAY[${ids.join(', ')}]::bigint[])[row_number() OVER ()]`
 }
 
-/**
- * Adds generated columns, which may read every other column and `tableoid`,
- * around a query that gives the rest.
- */
+/** Adds generated columns, which may read every other column, around a query that gives the rest. */
 export function withGenerated(
   query: string,
   columns: readonly Column[],
   hidden: readonly string[],
-  tableoid: string,
+  tableoid?: string,
 ): string {
   if (!columns.some((column) => column.generated)) return query
+  const asks = columns.some((column) => column.generated && /\btableoid\b/.test(column.default ?? ''))
+  const own = asks && tableoid !== undefined ? `, LATERAL (SELECT CAST(${tableoid} AS oid) AS tableoid) t__` : ''
   const list = [
     ...hidden.map((name) => `b__.${name}`),
     ...columns.map((column) => {
@@ -195,14 +194,7 @@ export function withGenerated(
       return column.generated ? `CAST((${column.default}) AS ${column.type}) AS ${name}` : `b__.${name}`
     }),
   ]
-  const asks = columns.some((column) => column.generated && /\btableoid\b/.test(column.default ?? ''))
-  const base = asks ? `(SELECT q__.*, ${tableoid} AS tableoid FROM (${query}) q__)` : `(${query})`
-  return `SELECT ${list.join(', ')} FROM ${base} b__`
-}
-
-/** `tableoid` of a row that is written; `replaced` is that of the row before, 0 for the run's own and NULL for none. */
-export function tableoidFor({ oid }: Table, replaced?: string): string {
-  return replaced === undefined ? `CAST(${oid} AS oid)` : `coalesce(nullif(${replaced}, 0), CAST(${oid} AS oid))`
+  return `SELECT ${list.join(', ')} FROM (${query}) b__${own}`
 }
 
 /** `WITH … ` of a statement whose common table expressions only read. */

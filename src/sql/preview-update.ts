@@ -11,7 +11,6 @@ import {
   readFrom,
   rowId,
   type Target,
-  tableoidFor,
   textArray,
   withGenerated,
   withPrefix,
@@ -106,7 +105,7 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
     `SELECT ${[...leading, ...kept, ...newValues].join(', ')} FROM ${old.from}${assigned.joins.join('')}${where}`,
     columns,
     hidden,
-    tableoidFor(table, 'q__.to__'),
+    table.kind === 'p' ? tableoidOf(table, 'b__') : `coalesce(nullif(b__.to__, 0), ${table.oid})`,
   )
   const row = view === undefined ? quotedAlias : 'n__'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`

@@ -92,7 +92,7 @@ async function rewrite(node: Node, options: PreviewOptions): Promise<Rewritten> 
   if (!modifying) return { parts: [], ...plain(await rewriteWrite(node, options)) }
   const { prefix, parts, syntheticIds } = await rewriteWith(statement.withClause as WithClause, options)
   statement.withClause = undefined
-  const main = plain(await rewriteWrite(node, after(options, prefix)))
+  const main = plain(await rewriteWrite(node, amid(prefix, options)))
   return { ...main, sql: prefix + main.sql, parts, syntheticIds: [...syntheticIds, ...main.syntheticIds] }
 }
 
@@ -106,6 +106,13 @@ async function rewriteWrite(node: Node, options: PreviewOptions): Promise<Rewrit
   if ('InsertStmt' in node) return await previewInsert(node.InsertStmt as InsertStmt, options)
   if ('MergeStmt' in node) return await previewMerge(node.MergeStmt as MergeStmt, options)
   throw new PreviewUnsupported(tagOf(node).replace(/Stmt$/, ''))
+}
+
+/** What is asked of one part of a statement may name what `prefix` defines. */
+function amid(prefix: string, { countRows: _, countColumns, ...options }: PreviewOptions): PreviewOptions {
+  return countColumns === undefined
+    ? options
+    : { ...options, countColumns: (query) => countColumns(/^\s*WITH\b/i.test(query) ? query : prefix + query) }
 }
 
 function modifies(clause: WithClause): boolean {
@@ -139,7 +146,8 @@ async function rewriteWith(
       continue
     }
     const original = copyOf(ctequery)
-    const part = await rewriteWrite(ctequery, after(options, prefixOf(clause, texts)))
+    const before = texts.length === 0 ? '' : `WITH ${clause.recursive ? 'RECURSIVE ' : ''}${texts.join(', ')} `
+    const part = await rewriteWrite(ctequery, amid(before, options))
     const names = part.returning === null ? [] : returningNames(Object.values(original)[0] as never, part.target)
     if (part.returning !== null && names.length !== part.returning) throw new PreviewUnsupported('RETURNING in WITH')
     const full = quoteName(`${ctename}__f`)
@@ -152,24 +160,13 @@ async function rewriteWith(
     syntheticIds.push(...part.syntheticIds)
     found.push({ operation: part.operation, table: part.table, from: full })
   }
-  const prefix = prefixOf(clause, texts)
+  const prefix = `WITH ${clause.recursive ? 'RECURSIVE ' : ''}${texts.join(', ')} `
   const parts = found.map(({ operation, table, from }) => ({
     operation,
     table,
     sql: `${prefix}SELECT op__, old__, new__, viol__, id__ FROM ${from}`,
   }))
   return { prefix, parts, syntheticIds }
-}
-
-function prefixOf({ recursive }: WithClause, texts: readonly string[]): string {
-  return texts.length === 0 ? '' : `WITH ${recursive ? 'RECURSIVE ' : ''}${texts.join(', ')} `
-}
-
-/** For a part that may read the parts before it, whose rows are not counted. */
-function after(options: PreviewOptions, prefix: string): PreviewOptions {
-  const { countColumns } = options
-  if (countColumns === undefined) return { ...options, countRows: undefined }
-  return { ...options, countRows: undefined, countColumns: (query) => countColumns(prefix + query) }
 }
 
 function blindSpots(table: Table): string[] {
