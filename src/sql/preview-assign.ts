@@ -45,17 +45,12 @@ export function assignments(
     if ('SetToDefault' in value) return defaultOf(column, target, ids)
     if (!('MultiAssignRef' in value)) return deparse(value)
     const { source, colno = 1, ncolumns = 1 } = value.MultiAssignRef
-    if (source !== undefined && 'RowExpr' in source) {
+    if (source !== undefined && 'RowExpr' in source && !source.RowExpr.args?.some(isStar)) {
       const element = source.RowExpr.args?.[colno - 1]
-      if (element === undefined || 'ColumnRef' in element) {
-        const star = element !== undefined && JSON.stringify(element).includes('A_Star')
-        if (element === undefined || star) throw new PreviewUnsupported('assignment from a row')
-      }
+      if (element === undefined) throw new PreviewUnsupported('assignment from a row')
       return 'SetToDefault' in element ? defaultOf(column, target, ids) : deparse(element)
     }
-    const subquery = source !== undefined && 'SubLink' in source ? source.SubLink.subselect : undefined
-    if (subquery === undefined) throw new PreviewUnsupported(`assignment from ${source ? tagOf(source) : 'nothing'}`)
-    const text = deparse(subquery)
+    const text = rowSource(source)
     let alias = joined.get(text)
     if (alias === undefined) {
       alias = `ma${joined.size}__`
@@ -67,6 +62,20 @@ export function assignments(
     }
     return `${alias}.c${colno}`
   }
+}
+
+function isStar(element: Node): boolean {
+  return 'ColumnRef' in element && (element.ColumnRef.fields ?? []).some((field) => 'A_Star' in field)
+}
+
+/** A query for the values of `SET (a, b) = …`; of a row with `*` in it, which only the server can spell out. */
+function rowSource(source: Node | undefined): string {
+  if (source !== undefined && 'RowExpr' in source) {
+    return `SELECT ${(source.RowExpr.args ?? []).map((element) => deparse(element)).join(', ')}`
+  }
+  const subquery = source !== undefined && 'SubLink' in source ? source.SubLink.subselect : undefined
+  if (subquery === undefined) throw new PreviewUnsupported(`assignment from ${source ? tagOf(source) : 'nothing'}`)
+  return deparse(subquery)
 }
 
 /** The table's column a statement means; through a view, the one behind the view's. */

@@ -1,27 +1,40 @@
 import type { OnConflictClause } from '@pgsql/types'
-import { indexColumns, type Table, type UniqueIndex } from './catalog.js'
+import type { Column } from './catalog.js'
+import {
+  type Arbiter,
+  arbitersOf,
+  conflicts,
+  isFirst,
+  isKey,
+  keptOneByOne,
+  keysOfIncoming,
+  picksConflicting,
+} from './conflict-arbiters.js'
 import { deparse } from './grammar.js'
 import { assignments } from './preview-assign.js'
 import {
+  constrainedRows,
   idPerRow,
   NO_ROW_ID,
   type PreviewOptions,
-  PreviewUnsupported,
-  readFrom,
   rowAsText,
   rowId,
   type Target,
+  textArray,
   withGenerated,
 } from './preview-parts.js'
 import { bindReturning, type Returning, returnsOld, tableoidOf } from './preview-returning.js'
-import { quoteName } from './tree.js'
-import { violationColumn } from './violation-column.js'
-import { spellWholeRows } from './whole-rows.js'
+import type { OldRow } from './preview-update.js'
+import { firstLabel, newRowLabels, policyLabel } from './row-security.js'
+import { quoteName, quoteText } from './tree.js'
+import { failsEarly, violationColumn } from './violation-column.js'
 
 interface ConflictingInsert {
   readonly target: Target
   /** Query of the rows to insert, with their order in `ord__`. */
   readonly inserted: string
+  /** Columns of these rows whose values are made up. */
+  readonly madeUp: ReadonlySet<string>
   readonly statement: Returning
   readonly options: PreviewOptions
 }
@@ -30,101 +43,102 @@ interface ConflictPreview {
   readonly sql: string
   /** Number of RETURNING columns, null without RETURNING. */
   readonly returning: number | null
+  readonly rekeys?: readonly string[]
+  readonly arbiters?: readonly string[]
 }
 
+const TWICE = quoteText('21000mON CONFLICT DO UPDATE command cannot affect row a second time')
+const DEFERRABLE = quoteText(
+  '55000mON CONFLICT does not support deferrable unique constraints/exclusion constraints as arbiters',
+)
+
 /** `INSERT … ON CONFLICT` over rows that are already worked out. */
-export function conflictingInsert(clause: OnConflictClause, insert: ConflictingInsert): ConflictPreview {
-  if (insert.target.view !== undefined) throw new PreviewUnsupported('ON CONFLICT through a view')
-  const arbiters = arbitersOf(clause, insert.target.table)
-  if (arbiters.some((index) => index.numbers.includes(0)))
-    throw new PreviewUnsupported('ON CONFLICT over an expression')
+export async function conflictingInsert(clause: OnConflictClause, insert: ConflictingInsert): Promise<ConflictPreview> {
+  const arbiters = await arbitersOf(clause, insert.target, insert.options)
   return clause.action === 'ONCONFLICT_NOTHING'
-    ? insertOrSkip(arbiters, insert)
+    ? insertOrSkip(clause, arbiters, insert)
     : insertOrUpdate(clause, arbiters, insert)
 }
 
-function arbitersOf(clause: OnConflictClause, table: Table): readonly UniqueIndex[] {
-  const indexes = table.indexes ?? []
-  const { infer } = clause
-  if (infer === undefined && indexes.some((index) => index.unreadable)) {
-    throw new PreviewUnsupported('ON CONFLICT where not every key may be read')
-  }
-  if (infer === undefined) return indexes
-  if (infer.conname) {
-    const named = indexes.filter((index) => index.constraint === infer.conname)
-    if (named.length === 0) throw new PreviewUnsupported(`ON CONFLICT ON CONSTRAINT ${infer.conname}`)
-    return named
-  }
-  const keys = (infer.indexElems ?? []).map((element) => ('IndexElem' in element ? element.IndexElem.name : undefined))
-  if (keys.some((key) => key === undefined)) throw new PreviewUnsupported('ON CONFLICT over an expression')
-  const wanted = [...keys].sort().join('\0')
-  const matching = indexes.filter((index) => {
-    const own = indexColumns(table, index).map((column) => column.name)
-    return own.sort().join('\0') === wanted && (index.predicate === null || infer.whereClause !== undefined)
-  })
-  if (matching.length === 0) {
-    throw new PreviewUnsupported(
-      'there is no unique or exclusion constraint matching the ON CONFLICT specification',
-      // The planner finds out, so describing the statement does not.
-      indexes.some((index) => index.numbers.includes(0)) ? undefined : '42P10',
-    )
-  }
-  return matching
+/** A deferrable arbiter is an error, but only once there is a row. */
+function arbiterTests(arbiters: readonly Arbiter[]): string[] {
+  return arbiters.every((index) => index.immediate) ? [] : [DEFERRABLE]
 }
 
-function names(table: Table, index: UniqueIndex): string[] {
-  return indexColumns(table, index).map((column) => quoteName(column.name))
-}
-
-/** A condition: the existing row conflicts with the incoming one. */
-function conflicts(table: Table, arbiters: readonly UniqueIndex[], existing: string, incoming: string): string {
-  const tests = arbiters.map((index) => {
-    const same = names(table, index).map((name) => `${existing}.${name} = ${incoming}.${name}`)
-    if (index.predicate !== null) same.push(`(SELECT ${index.predicate} FROM (SELECT ${existing}.*) p__)`)
-    return `(${same.join(' AND ')})`
-  })
-  return tests.join(' OR ') || 'false'
-}
-
-function insertOrSkip(arbiters: readonly UniqueIndex[], insert: ConflictingInsert): ConflictPreview {
+function insertOrSkip(clause: OnConflictClause, all: readonly Arbiter[], insert: ConflictingInsert): ConflictPreview {
   const { target, inserted, statement, options } = insert
-  const { table, columns, quotedAlias } = target
+  const { table, columns, quotedAlias, view } = target
+  const arbiters = all.filter((index) => index.immediate)
+  const reads = clause.infer !== undefined || statement.returningClause !== undefined
   // Of rows that conflict with each other the first one is inserted.
-  const firsts = arbiters.map((index, number) => {
-    const keys = names(table, index).map((name) => `x__.${name}`)
-    const hasNull = keys.map((key) => `${key} IS NULL`).join(' OR ')
-    return `${hasNull} OR row_number() OVER (PARTITION BY ${keys.join(', ')} ORDER BY x__.ord__) = 1 AS k${number}__`
-  })
+  const grouped = arbiters.every((index) => index.equality)
+  const firsts = grouped ? arbiters.map((index, number) => `(${isFirst(index, number)})`) : []
+  const fails = failsEarly(table, 'x__', reads, insert.madeUp)
   const candidates =
-    `SELECT ${['x__.*', ...firsts].join(', ')} FROM (${inserted}) x__ WHERE NOT EXISTS ` +
-    `(SELECT 1 FROM ${readFrom(target, options, 'e__')} WHERE ${conflicts(table, arbiters, 'e__', 'x__')})`
-  const kept = arbiters.map((_, number) => `${quotedAlias}.k${number}__`).join(' AND ')
+    `SELECT x__.*, (${fails}) AS fails__, (${firsts.join(' AND ') || 'true'}) AS first__ FROM (${inserted}) x__` +
+    `${keysOfIncoming(table, arbiters)} WHERE (${fails}) OR NOT EXISTS ` +
+    `(SELECT 1 FROM ${constrainedRows(table, options, 'e__')} WHERE ${conflicts(arbiters)})`
+  const source = grouped ? `(${candidates})` : keptOneByOne(table, arbiters, candidates)
+  const row = view === undefined ? quotedAlias : 'n__'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
   const returning = bindReturning(statement, {
     target,
+    bindAll: view !== undefined,
     column: visible,
     old: null,
     fresh: visible,
-    tableoid: tableoidOf(table, quotedAlias),
+    tableoid: tableoidOf(table, row),
   })
   const list = [
     "'i'::text AS op__",
     'NULL::text[] AS old__',
-    `${rowAsText(quotedAlias, columns)} AS new__`,
-    violationColumn(table, quotedAlias, {
+    `${rowAsText(row, columns)} AS new__`,
+    violationColumn(table, row, {
       command: 'a',
       replaces: false,
-      reads: true,
-      handled: arbiters,
-      existing: (alias) => readFrom(target, options, alias),
+      reads,
+      handled: arbiters.map((index) => index.handled),
+      arbiter: arbiterTests(all),
+      viewChecks: view?.checks(row),
+      existing: (alias) => constrainedRows(table, options, alias),
     }),
     NO_ROW_ID,
     ...(returning ?? []),
   ]
+  const shown = view === undefined ? '' : `, LATERAL (${view.shown(row)}) AS ${quotedAlias}`
   const sql =
-    `SELECT ${list.join(', ')} FROM (${candidates}) AS ${quotedAlias}` +
-    `${kept === '' ? '' : ` WHERE ${kept}`} ORDER BY ${quotedAlias}.ord__`
+    `SELECT ${list.join(', ')} FROM ${source} AS ${row}${shown} ` +
+    `WHERE ${row}.fails__ OR ${row}.first__ ORDER BY ${row}.ord__`
   return { sql, returning: returning === null ? null : returning.length }
+}
+
+/**
+ * The row that is there, under the statement's own name for it and nothing
+ * else: whole-row references must not meet columns of ours.
+ */
+function existingRow(target: Target, options: PreviewOptions): OldRow {
+  const { table, view, quotedAlias, columns } = target
+  if (view === undefined && options.source?.(table, target.alias) === undefined) {
+    return {
+      from: constrainedRows(table, options, target.alias),
+      table: `${quotedAlias}.tableoid`,
+      address: `${quotedAlias}.ctid`,
+      column: ({ name }) => `${quotedAlias}.${quoteName(name)}`,
+    }
+  }
+  const kept = columns.map(({ name }, index) => `r__.${quoteName(name)} AS b${index}__`)
+  const row = `SELECT ${columns.map(({ name }, index) => `e__.b${index}__ AS ${quoteName(name)}`).join(', ')}`
+  // The view's own condition does not count: a row outside of it conflicts, and is updated.
+  const shown =
+    view === undefined ? row : `SELECT v__.* FROM (${row}) AS r__ CROSS JOIN LATERAL (${view.shown('r__')}) AS v__`
+  return {
+    from:
+      `(SELECT r__.tableoid AS to__, r__.ctid AS ctid__, ${kept.join(', ')} FROM ${constrainedRows(table, options, 'r__')}) AS e__ ` +
+      `CROSS JOIN LATERAL (${shown}) AS ${quotedAlias}`,
+    table: 'e__.to__',
+    address: 'e__.ctid__',
+    column: (column) => `e__.b${columns.indexOf(column)}__`,
+  }
 }
 
 /**
@@ -133,68 +147,100 @@ function insertOrSkip(arbiters: readonly UniqueIndex[], insert: ConflictingInser
  */
 function insertOrUpdate(
   clause: OnConflictClause,
-  arbiters: readonly UniqueIndex[],
+  arbiters: readonly Arbiter[],
   insert: ConflictingInsert,
 ): ConflictPreview {
   const { target, inserted, statement, options } = insert
-  const { table, columns, quotedAlias } = target
-  const row = { columns: target.visible, type: target.rowType }
-  spellWholeRows(
-    [clause.targetList, clause.whereClause],
-    new Map([target.alias, 'excluded'].map((name) => [name, row])),
-  )
+  const { table, columns, quotedAlias, view } = target
+  const old = existingRow(target, options)
   const assigned = assignments(
     clause.targetList ?? [],
     target,
     (column) => idPerRow(options.syntheticIds(1, column)),
-    ({ name }) => `${quotedAlias}.${quoteName(name)}`,
+    old.column,
   )
   const wantsOld = returnsOld(statement, target)
-  const kept = wantsOld ? columns.map(({ name }, index) => `${quotedAlias}.${quoteName(name)} AS o${index}__`) : []
+  const kept = wantsOld ? target.visible.map((name, index) => `${quotedAlias}.${quoteName(name)} AS o${index}__`) : []
   const olds = kept.map((_, index) => `o${index}__`)
-  if (assigned.joins.length > 0) throw new PreviewUnsupported('ON CONFLICT with a subquery for several columns')
   const updated = columns.map((column) => {
     const name = quoteName(column.name)
     if (column.generated) return `CAST(NULL AS ${column.type}) AS ${name}`
-    return `${assigned.values.get(column.name) ?? `${quotedAlias}.${name}`} AS ${name}`
+    return `${assigned.values.get(column.name) ?? old.column(column)} AS ${name}`
   })
   const condition = clause.whereClause === undefined ? 'true' : `(${deparse(clause.whereClause)})`
+  const column = (name: string) => old.column(columns.find((each) => each.name === name) as Column)
+  const picks = picksConflicting(target, arbiters, options, { ...old, column })
+  // The row to be updated must be one that policies let us update.
+  const hidden = firstLabel([
+    ...policyLabel(table, ['w', 'using'], old.column, 'conflicting'),
+    ...policyLabel(table, ['r', 'using'], old.column, 'conflicting'),
+  ])
   const existing =
-    `SELECT ${quotedAlias}.tableoid AS to__, ${quotedAlias}.ctid AS ctid__, ${rowAsText(quotedAlias, columns)} AS old__, ` +
-    `${[...kept, ...updated].join(', ')}, ${condition} AS ok__ FROM ${readFrom(target, options)} ` +
-    `WHERE ${conflicts(table, arbiters, quotedAlias, 'excluded')}`
-  const either = columns.map((column) => {
-    const name = quoteName(column.name)
-    return `CASE WHEN u__.ctid__ IS NOT NULL THEN u__.${name} ELSE excluded.${name} END AS ${name}`
+    `SELECT ${old.table} AS to__, ${old.address} AS ctid__, ${textArray(columns.map(old.column))} AS old__, ` +
+    `CAST(${hidden} AS text) AS hidden__, ${[...kept, ...updated].join(', ')}, ${condition} AS ok__ ` +
+    `FROM ${old.from}${assigned.joins.join('')} WHERE ${picks}`
+  const either = columns.map((each) => {
+    const name = quoteName(each.name)
+    return `CASE WHEN u__.ctid__ IS NOT NULL THEN u__.${name} ELSE x__.${name} END AS ${name}`
   })
+  const carried = ['to__', 'ctid__', 'old__', 'hidden__', ...olds]
+  const excluded = view?.shown('x__') ?? `SELECT ${columns.map(({ name }) => `x__.${quoteName(name)}`).join(', ')}`
+  const plain = arbiters.every((index) => index.columns !== undefined)
+  // Plain keys are compared as the rows come.
+  const twin = plain ? 'false' : `NOT (${arbiters.map((index, number) => `(${isFirst(index, number)})`).join(' AND ')})`
   const rows = withGenerated(
-    `SELECT ${['excluded.ord__', 'u__.to__', 'u__.ctid__', 'u__.old__', ...olds.map((name) => `u__.${name}`), ...either].join(', ')} FROM (${inserted}) AS excluded ` +
-      `LEFT JOIN LATERAL (${existing}) AS u__ ON true WHERE u__.ctid__ IS NULL OR u__.ok__`,
+    `SELECT ${['x__.ord__', `${twin} AS twin__`, ...carried.map((name) => `u__.${name}`), ...either].join(', ')} ` +
+      `FROM (${inserted}) AS x__${keysOfIncoming(table, arbiters)} CROSS JOIN LATERAL (${excluded}) AS excluded ` +
+      // What the new row itself would break comes first, even where it is not to be inserted.
+      `LEFT JOIN LATERAL (${existing}) AS u__ ON NOT (${failsEarly(table, 'x__', true, insert.madeUp)}) WHERE u__.ctid__ IS NULL OR u__.ok__`,
     columns,
-    ['ord__', 'to__', 'ctid__', 'old__', ...olds],
+    ['ord__', 'twin__', ...carried],
+    table.kind === 'p' ? tableoidOf(table, 'b__') : `coalesce(nullif(b__.to__, 0), ${table.oid})`,
   )
+  const row = view === undefined ? quotedAlias : 'n__'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
   const returning = bindReturning(statement, {
     target,
+    bindAll: view !== undefined,
     column: visible,
-    old: (name) => `${quotedAlias}.o${target.visible.indexOf(name)}__`,
-    oldPresent: `${quotedAlias}.ctid__ IS NOT NULL`,
+    old: (name) => `${row}.o${target.visible.indexOf(name)}__`,
+    oldPresent: `${row}.ctid__ IS NOT NULL`,
     fresh: visible,
-    tableoid: tableoidOf(table, quotedAlias),
+    tableoid: tableoidOf(table, row),
   })
+  const own = (each: { name: string }) => `${row}.${quoteName(each.name)}`
+  const policies = table.rowSecurityActive
+    ? [
+        `CASE WHEN ${row}.ctid__ IS NULL THEN ${firstLabel(newRowLabels(table, 'a', true, own))} ` +
+          `ELSE ${firstLabel([`${row}.hidden__`, ...newRowLabels(table, 'w', true, own)])} END`,
+      ]
+    : []
+  const referred = (table.referencedBy ?? []).some(({ referenced }) =>
+    referenced.some((name) => assigned.values.has(name)),
+  )
   const list = [
-    `CASE WHEN ${quotedAlias}.ctid__ IS NULL THEN 'i' ELSE 'u' END::text AS op__`,
-    `${quotedAlias}.old__`,
-    `${rowAsText(quotedAlias, columns)} AS new__`,
-    violationColumn(table, quotedAlias, {
+    `CASE WHEN ${row}.ctid__ IS NULL THEN 'i' ELSE 'u' END::text AS op__`,
+    `${row}.old__`,
+    `${rowAsText(row, columns)} AS new__`,
+    violationColumn(table, row, {
       command: 'a',
       replaces: true,
-      reads: true,
-      existing: (alias) => readFrom(target, options, alias),
+      policies,
+      arbiter: [...arbiterTests(arbiters), ...(plain ? [] : [`CASE WHEN ${row}.twin__ THEN ${TWICE} END`])],
+      ...(referred ? { old: (index: number) => `${row}.old__[${index + 1}]` } : {}),
+      viewChecks: view?.checks(row),
+      existing: (alias) => constrainedRows(table, options, alias),
     }),
-    rowId(`${quotedAlias}.to__`, `${quotedAlias}.ctid__`),
+    rowId(`${row}.to__`, `${row}.ctid__`),
     ...(returning ?? []),
   ]
-  const sql = `SELECT ${list.join(', ')} FROM (${rows}) AS ${quotedAlias} ORDER BY ${quotedAlias}.ord__`
-  return { sql, returning: returning === null ? null : returning.length }
+  const shown = view === undefined ? '' : `, LATERAL (${view.shown(row)}) AS ${quotedAlias}`
+  const sql = `SELECT ${list.join(', ')} FROM (${rows}) AS ${row}${shown} ORDER BY ${row}.ord__`
+  const rekeys = [...assigned.values.keys()].filter((name) => arbiters.some((index) => isKey(index, name)))
+  return {
+    sql,
+    returning: returning === null ? null : returning.length,
+    rekeys,
+    arbiters: arbiters.map(({ constraint, name }) => constraint ?? name),
+  }
 }

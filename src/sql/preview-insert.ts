@@ -74,9 +74,17 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
   )
   const result = { operation: 'INSERT' as const, table, target, syntheticIds }
   if (statement.onConflictClause !== undefined) {
-    const { sql, returning } = conflictingInsert(statement.onConflictClause, { target, inserted, statement, options })
+    const { sql, ...found } = await conflictingInsert(statement.onConflictClause, {
+      target,
+      inserted,
+      madeUp: new Set(
+        columns.filter((column) => !source.given.has(column.name) && usesSequence(column)).map(({ name }) => name),
+      ),
+      statement,
+      options,
+    })
     const upsert = statement.onConflictClause.action === 'ONCONFLICT_UPDATE'
-    return { ...result, returning, upsert, sql: prefix + sql }
+    return { ...result, ...found, upsert, sql: prefix + sql }
   }
   const row = view === undefined ? quotedAlias : 'n__'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`

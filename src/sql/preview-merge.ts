@@ -1,5 +1,5 @@
 import type { MergeStmt, MergeWhenClause, Node } from '@pgsql/types'
-import type { Column } from './catalog.js'
+import type { Column, Table } from './catalog.js'
 import { deparse } from './grammar.js'
 import { assignments, defaultOf, writtenColumn } from './preview-assign.js'
 import {
@@ -18,8 +18,9 @@ import { bindReturning, tableoidOf } from './preview-returning.js'
 import { assignedNames, resolveTarget } from './preview-target.js'
 import { type OldRow, oldRow } from './preview-update.js'
 import type { RewriteResult } from './rewrite-result.js'
+import { firstLabel, newRowLabels, policyLabel } from './row-security.js'
 import { nameParts, quoteName, replace } from './tree.js'
-import { violationColumn } from './violation-column.js'
+import { referencedColumn, violationColumn } from './violation-column.js'
 
 /** One WHEN clause: when it applies, and what each column becomes. */
 interface Branch {
@@ -49,7 +50,6 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
       : [],
   )
   const target = await resolveTarget(statement.relation, 'MERGE', options, assigned)
-  if (target.table.rowSecurityActive) throw new PreviewUnsupported('MERGE under row security')
   dropSchema(statement, target.relation)
   const { table, columns, quotedAlias, view } = target
   const { sourceRelation: source, joinCondition: condition } = statement
@@ -122,18 +122,26 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
       does === undefined ? 'NULL' : `'${{ i: 'INSERT', u: 'UPDATE', d: 'DELETE' }[does]}'`,
     ),
   })
-  const scope = { replaces: true, existing: (alias: string) => constrainedRows(table, options, alias) }
-  const violations = violationColumn(table, 'n__', { ...scope, command: 'w', viewChecks: view?.checks('n__') }).replace(
-    / AS viol__$/,
-    '',
+  const written = ({ name }: Column) => `n__.${quoteName(name)}`
+  const label = caseOf(branches, ({ operation: does }) => policyOf(table, does, statement, old, written))
+  const violations = violationArray(
+    violationColumn(table, 'n__', {
+      command: 'w',
+      replaces: true,
+      policies: table.rowSecurityActive ? [label] : [],
+      old: (index) => old.column(columns[index] as Column),
+      viewChecks: view?.checks('n__'),
+      existing: (alias) => constrainedRows(table, options, alias),
+    }),
   )
+  const deleted = violationArray(referencedColumn(table, old.column, table.rowSecurityActive ? [label] : []))
   const inherited = old.from
   const acting = branches.flatMap(({ number, operation: does }) => (does === undefined ? [] : [number]))
   const selected = [
     `${operation}::text AS op__`,
     `CASE WHEN NOT ${is(inserts)} THEN ${textArray(columns.map(old.column))} END AS old__`,
     `CASE WHEN NOT ${is(deletes)} THEN ${textArray([...values.values()])} END AS new__`,
-    `CASE WHEN NOT ${is(deletes)} THEN ${violations} END AS viol__`,
+    `CASE WHEN ${is(deletes)} THEN ${deleted} ELSE ${violations} END AS viol__`,
     rowId(`n__.to__`, `n__.ctid__`),
     ...(returning ?? []),
   ]
@@ -150,6 +158,27 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
     syntheticIds,
     sql: `${withPrefix(statement.withClause)}SELECT ${selected.join(', ')} FROM ${sources} WHERE ${is(acting)}`,
   }
+}
+
+function violationArray(column: string): string {
+  return column.replace(/ AS viol__$/, '')
+}
+
+/** What row security demands where this is done: of the row that is there, an error instead of passing it by. */
+function policyOf(
+  table: Table,
+  operation: Branch['operation'],
+  { returningClause }: MergeStmt,
+  old: OldRow,
+  written: (column: Column) => string,
+): string {
+  if (operation === 'i') return firstLabel(newRowLabels(table, 'a', returningClause !== undefined, written))
+  if (operation === 'd') return firstLabel(policyLabel(table, ['d', 'using'], old.column, 'target'))
+  if (operation === undefined) return 'NULL'
+  return firstLabel([
+    ...policyLabel(table, ['w', 'using'], old.column, 'target'),
+    ...newRowLabels(table, 'w', true, written),
+  ])
 }
 
 /** With DO NOTHING in every clause no row is ever written, whatever the view is. */

@@ -33,6 +33,11 @@ export interface PreviewOptions {
    * `ctid`; undefined for the table itself. This is where an overlay goes in.
    */
   source?(table: Table, alias: string): string | undefined
+  /**
+   * Names of the indexes that the planner takes for the inference of this
+   * INSERT. Without it, only inference by plain columns is supported.
+   */
+  arbiters?(statement: string): Promise<readonly string[]>
 }
 
 /** A written view over the one table its rows come from. */

@@ -19,7 +19,7 @@ import { bindReturning, returnsOld, tableoidOf } from './preview-returning.js'
 import { assignedNames, resolveTarget } from './preview-target.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { policyTest } from './row-security.js'
-import { contains, quoteName, quoteText } from './tree.js'
+import { contains, nameParts, quoteName, quoteText, walk } from './tree.js'
 import { isReadInPart } from './unreadable.js'
 import { referencedColumn, violationColumn } from './violation-column.js'
 import { namedRows, spellWholeRows } from './whole-rows.js'
@@ -78,6 +78,18 @@ export function whereOf(condition: Node | undefined, command: 'w' | 'd', target:
   const policies = policyTest(target.table, command, 'using', old.column)
   if (policies !== undefined) terms.push(policies)
   return terms.length === 0 ? '' : ` WHERE ${terms.join(' AND ')}`
+}
+
+/** An expression names a column of the table, which takes the right to read it. */
+function names(root: unknown, { alias, visible }: Target): boolean {
+  let found = false
+  walk(root, (tag, value: { fields?: Node[] }) => {
+    if (tag !== 'ColumnRef') return !found
+    const [first = '', second] = nameParts(value.fields)
+    if (second === undefined ? visible.includes(first) : first === alias) found = true
+    return !found
+  })
+  return found
 }
 
 /**
@@ -142,7 +154,10 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
       command: 'w',
       changed: new Set(assigned.values.keys()),
       replaces: true,
-      reads: statement.whereClause !== undefined || statement.returningClause !== undefined,
+      reads:
+        statement.whereClause !== undefined ||
+        statement.returningClause !== undefined ||
+        names(statement.targetList, target),
       old: (index) => `${row}.old__[${index + 1}]`,
       viewChecks: view?.checks(row),
       existing: (alias) => constrainedRows(table, options, alias),

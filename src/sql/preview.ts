@@ -36,6 +36,10 @@ export interface PreviewQuery {
   readonly table: Table | null
   readonly returning: number | null
   readonly upsert: boolean
+  /** Columns by which conflicts are found and that DO UPDATE assigns. */
+  readonly rekeys?: readonly string[]
+  /** Of DO UPDATE: names of the constraints or indexes whose conflicts it handles. */
+  readonly arbiters?: readonly string[]
   readonly sql: string
   /** Data-modifying WITH parts, each to be read on its own. */
   readonly parts: readonly PreviewPart[]
@@ -92,8 +96,8 @@ async function rewrite(node: Node, options: PreviewOptions): Promise<Rewritten> 
   return { ...main, sql: prefix + main.sql, parts, syntheticIds: [...syntheticIds, ...main.syntheticIds] }
 }
 
-function plain({ operation, table, returning, upsert, sql, syntheticIds }: RewriteResult): Omit<Rewritten, 'parts'> {
-  return { operation, table, returning, upsert: upsert ?? false, sql, syntheticIds }
+function plain({ target: _, upsert = false, ...result }: RewriteResult): Omit<Rewritten, 'parts'> {
+  return { ...result, upsert }
 }
 
 async function rewriteWrite(node: Node, options: PreviewOptions): Promise<RewriteResult> {

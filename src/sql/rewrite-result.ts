@@ -10,6 +10,10 @@ export interface RewriteResult {
   readonly returning: number | null
   /** `INSERT … ON CONFLICT DO UPDATE`. */
   readonly upsert?: boolean
+  /** Columns by which conflicts are found and that DO UPDATE assigns. */
+  readonly rekeys?: readonly string[]
+  /** Of DO UPDATE: names of the constraints or indexes whose conflicts it handles. */
+  readonly arbiters?: readonly string[]
   readonly syntheticIds: readonly string[]
   readonly sql: string
 }

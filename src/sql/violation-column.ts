@@ -7,7 +7,7 @@ import {
   type Table,
   type UniqueIndex,
 } from './catalog.js'
-import { policyTest } from './row-security.js'
+import { firstLabel, newRowLabels } from './row-security.js'
 import { quoteName, quoteText } from './tree.js'
 
 export interface ViolationScope {
@@ -25,7 +25,11 @@ export interface ViolationScope {
   /** The FROM item that gives the table's rows, with `tableoid` and `ctid`, under an alias. */
   existing(alias: string): string
   /** Unique indexes whose conflicts the statement itself handles. */
-  readonly handled?: readonly UniqueIndex[]
+  readonly handled?: readonly Pick<UniqueIndex, 'constraint'>[]
+  /** What row security demands, as texts that are NULL when it holds; without it, what it demands of a plain write. */
+  readonly policies?: readonly string[]
+  /** What the statement checks before unique indexes, as texts that are NULL when it holds. */
+  readonly arbiter?: readonly string[]
 }
 
 /**
@@ -37,11 +41,8 @@ export interface ViolationScope {
  */
 export function violationColumn(table: Table, alias: string, scope: ViolationScope): string {
   const tests = [
-    ...routingTests(table, alias, scope),
-    ...policyTests(table, alias, scope),
-    ...checkTests(table, alias),
-    ...boundTests(table, alias),
-    ...leafTests(table, alias),
+    ...earlyTests(table, alias, scope),
+    ...(scope.arbiter ?? []),
     ...uniqueTests(table, alias, scope),
     ...exclusionTests(table, alias, scope),
     ...foreignKeyTests(table, alias, scope),
@@ -51,10 +52,55 @@ export function violationColumn(table: Table, alias: string, scope: ViolationSco
   return labelsColumn(tests)
 }
 
+/** What is checked of a new row before the table is looked at. */
+function earlyTests(
+  table: Table,
+  alias: string,
+  scope: Pick<ViolationScope, 'changed' | 'command' | 'reads' | 'policies'>,
+) {
+  return [
+    ...routingTests(table, alias, scope),
+    ...(scope.policies ?? policyTests(table, alias, scope)),
+    ...checkTests(table, alias),
+    ...boundTests(table, alias),
+    ...leafTests(table, alias),
+  ]
+}
+
+/**
+ * A condition: a new row would fail before the statement looks for conflicts.
+ * Nothing is said of columns whose value is made up.
+ */
+export function failsEarly(table: Table, alias: string, reads: boolean, madeUp: ReadonlySet<string>): string {
+  const missing = (table.columns ?? [])
+    .filter((column) => column.notNull)
+    .map(({ name }) => `${alias}.${quoteName(name)} IS NULL`)
+  const labels = earlyTests(withoutColumns(table, [...madeUp]), alias, { command: 'a', reads })
+  return [...missing, ...labels.map((label) => `${label} IS NOT NULL`)].join(' OR ') || 'false'
+}
+
+/** The table without the conditions that speak of some columns. */
+function withoutColumns(table: Table, names: readonly string[]): Table {
+  const known = (text: string | null | undefined) => !names.some((name) => text?.includes(name))
+  const routed = table.leaves?.every(({ bound }) => known(bound)) ?? true
+  return {
+    ...table,
+    kind: routed ? table.kind : 'r',
+    checks: table.checks?.filter(({ expression }) => known(expression)) ?? null,
+    partitionBound: known(table.partitionBound) ? table.partitionBound : null,
+    rowSecurityActive:
+      table.rowSecurityActive && (table.policies ?? []).every(({ using, check }) => known(using) && known(check)),
+  }
+}
+
 /** `viol__` of a deleted row: keys that others refer to. */
-export function referencedColumn(table: Table, old: (column: Column) => string): string {
+export function referencedColumn(
+  table: Table,
+  old: (column: Column) => string,
+  policies: readonly string[] = [],
+): string {
   const columns = table.columns ?? []
-  const tests = referenceTests(table, (index) => old(columns[index] as Column))
+  const tests = [...policies, ...referenceTests(table, (index) => old(columns[index] as Column))]
   return labelsColumn(tests)
 }
 
@@ -87,7 +133,7 @@ function boundTests(table: Table, alias: string): string[] {
   return [labelled(`(${table.partitionBound}) IS FALSE`, `23514p${table.name}`, table, alias)]
 }
 
-function routingTests(table: Table, alias: string, scope: ViolationScope): string[] {
+function routingTests(table: Table, alias: string, scope: Pick<ViolationScope, 'changed'>): string[] {
   const { leaves } = table
   if (table.kind !== 'p' || scope.changed?.size === 0) return []
   if (leaves === null) return [quoteText(`23514r${table.name}`)]
@@ -106,13 +152,13 @@ function leafTests(table: Table, alias: string): string[] {
   )
 }
 
-function policyTests(table: Table, alias: string, scope: ViolationScope): string[] {
-  const column = ({ name }: Column) => `${alias}.${quoteName(name)}`
-  const tests = [policyTest(table, scope.command, 'check', column)]
-  if (scope.reads) tests.push(policyTest(table, 'r', 'using', column))
-  return tests.flatMap((test) =>
-    test === undefined ? [] : [`CASE WHEN (${test}) IS NOT TRUE THEN ${quoteText(`42501:${table.name}`)} END`],
-  )
+function policyTests(
+  table: Table,
+  alias: string,
+  { command, reads = false }: Pick<ViolationScope, 'command' | 'reads'>,
+) {
+  const labels = newRowLabels(table, command, reads, ({ name }) => `${alias}.${quoteName(name)}`)
+  return labels.length === 0 ? [] : [firstLabel(labels)]
 }
 
 function touches(scope: ViolationScope, names: readonly string[]): boolean {

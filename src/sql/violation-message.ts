@@ -65,6 +65,10 @@ export function violationOf(table: Table, label: string, row: Row, old: Row = ro
         ...place,
         ...partitionKey(table, row),
       }
+    case '21000m':
+    case '42501m':
+    case '55000m':
+      return { code, message: name }
     case '42501:':
       return { code, message: `new row violates row-level security policy for table "${name}"` }
     case '44000:':

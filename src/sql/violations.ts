@@ -186,7 +186,7 @@ function dependsOnMadeUp(
   madeUp: (value: string) => boolean,
 ): boolean {
   const kind = label.slice(0, 6)
-  if (kind.startsWith('2350') || kind.startsWith('23001')) return false
+  if (/^(2350|23001|21000|55000)/.test(kind)) return false
   const names = (table.columns ?? [])
     .filter((_, index) => row[index] != null && madeUp(row[index]))
     .map(({ name }) => name)

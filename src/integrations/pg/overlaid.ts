@@ -282,8 +282,20 @@ export class OverlaidPreview {
     const resolution = await resolve(this.#ask, this.#overlay, text, statement?.unknown ?? [], this.#touched)
     if (resolution === undefined) return undefined
     this.#known.push(...resolution.relations)
-    refuseHiddenReads(text, resolution, this.#overlay)
+    refuseHiddenReads(text, this.#reads(text, resolution), this.#overlay)
     return resolution
+  }
+
+  /** Of a view that is only written, the preview reads the table behind it, and that is looked at by itself. */
+  #reads(text: string, resolution: Resolution): Resolution {
+    if (this.#overlay.stale.size > 0) return resolution
+    const read = new Set(
+      relationUses(parseOne(text)).flatMap(({ relation, replace }) =>
+        replace === undefined ? [] : [relationKey(relation)],
+      ),
+    )
+    const relations = resolution.relations.filter(({ name, through }) => through.length === 0 || read.has(name))
+    return { ...resolution, relations }
   }
 
   /** The preview names the statement's relations again, and those its foreign keys refer to. */

@@ -20,6 +20,7 @@ import {
   uniqueKeys,
   type Violation,
 } from '../../sql/violations.js'
+import { plannedArbiters } from './arbiters.js'
 import { changesOf } from './changes.js'
 import { cursorRow, ownVersion } from './cursor-row.js'
 import type { OverlaidPreview } from './overlaid.js'
@@ -144,8 +145,9 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
   }
   const query = await previewOf(request.text, {
     lookup,
-    countColumns: async (text) => {
-      const answer = await reader.describe(text, types, false)
+    countColumns: async (query) => {
+      const { text, types: all } = await step(query)
+      const answer = await reader.describe(text, all, false)
       if (answer.error !== undefined) throw answer.error
       return answer.fields?.fields.length ?? 0
     },
@@ -168,6 +170,7 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
       }
       return row
     },
+    arbiters: (text) => plannedArbiters(reader, text),
     source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
   })
   await refuseHazards(reader, query)
@@ -348,6 +351,16 @@ function ownerOf(id: string): string {
   return id.slice(0, id.indexOf(':'))
 }
 
+/** The row is found under another key now. */
+function differs(
+  table: Table,
+  names: readonly string[],
+  before: readonly (string | null)[],
+  after: readonly (string | null)[] | null,
+): boolean {
+  return (table.columns ?? []).some(({ name }, index) => names.includes(name) && before[index] !== after?.[index])
+}
+
 /** Sums up the rows of a preview while they come in. */
 class Tally {
   readonly diff: FieldChange[] = []
@@ -359,8 +372,15 @@ class Tally {
   readonly #outdated: boolean
   readonly #upsert: boolean
   readonly #merge: boolean
+  readonly #rekeys: readonly string[]
+  readonly #arbiters: readonly string[]
   readonly #judging: Judging
-  readonly #merged = new Set<string>()
+  /** By address: the rows that are written already, and what they hold by now. */
+  readonly #merged = new Map<string, { before: readonly (string | null)[]; after: readonly (string | null)[] | null }>()
+  #moved = false
+  /** Addresses of the rows that parts of the statement write. */
+  readonly #written = new Set<string>()
+  #collides = false
   #keys = new Map<string, Set<string>>()
   #certain: Violation | undefined
   /** Would be raised once all rows are written. */
@@ -370,7 +390,9 @@ class Tally {
   #fresh = 0
   readonly #predicted = new Set<string>()
 
-  constructor({ operation, parts, upsert }: PreviewQuery, request: PreviewRequest) {
+  constructor({ operation, parts, upsert, rekeys = [], arbiters = [] }: PreviewQuery, request: PreviewRequest) {
+    this.#rekeys = rekeys
+    this.#arbiters = arbiters
     const { madeUp, outdated = false, stale = () => false, modes, invented } = request
     this.#severalWrites = parts.length > 0
     this.#merge = operation === 'MERGE'
@@ -385,6 +407,7 @@ class Tally {
   begin(table: Table): void {
     this.changes.push({ table, rows: [] })
     this.#keys = new Map()
+    this.#merged.clear()
   }
 
   add(table: Table, row: readonly unknown[]): void {
@@ -404,9 +427,16 @@ class Tally {
     if (fresh !== null) this.#fresh++
     const judged = judgeRow(table, fresh ?? old ?? [], given, this.#judging, operation ?? 'i', old ?? undefined)
     for (const violation of judged.predicted) this.#predict(violation, table)
-    if (this.#merge && operation !== 'i' && id !== null) {
-      if (this.#merged.has(id)) this.#certain ??= MERGED_TWICE
-      this.#merged.add(id)
+    if (this.#severalWrites && operation !== 'i' && id !== null) {
+      if (this.#written.has(id)) this.#collides = true
+      this.#written.add(id)
+    }
+    if ((this.#merge || this.#upsert) && !this.#severalWrites && operation !== 'i' && id !== null && old !== null) {
+      const earlier = this.#merged.get(id)
+      if (earlier === undefined) this.#merged.set(id, { before: old, after: fresh })
+      // A row whose key was changed is not met again.
+      else if (differs(table, this.#rekeys, earlier.before, earlier.after)) this.#moved = true
+      else this.#certain ??= this.#merge ? MERGED_TWICE : TWICE
     }
     const twin = this.#severalWrites || fresh === null || inherited ? undefined : this.#twin(table, fresh)
     for (const open of judged.open) {
@@ -433,7 +463,7 @@ class Tally {
     for (const { name, key } of uniqueKeys(table, row)) {
       const taken = this.#keys.get(name) ?? new Set()
       this.#keys.set(name, taken)
-      if (taken.has(key)) found ??= this.#upsert ? TWICE : duplicateWithin(table, name, row)
+      if (taken.has(key)) found ??= this.#arbiters.includes(name) ? TWICE : duplicateWithin(table, name, row)
       taken.add(key)
     }
     return found
@@ -456,6 +486,7 @@ class Tally {
 
   /** What would be raised for certain; `settled` is what the rows together have shown, if that was found out. */
   violation(settled: Settled | undefined): Violation | undefined {
+    if (this.#moved) throw new PreviewUnsupported('a row is to be updated whose key the statement has changed')
     if (this.#certain !== undefined) return this.#certain
     const open = [...this.#open.values()]
     const single = this.records === 1 ? open.find((each) => each.single)?.violation : undefined
@@ -468,13 +499,14 @@ class Tally {
     return undefined
   }
 
-  /** Something would probably fail. */
+  /** Something would probably fail, or go another way. */
   get predicts(): boolean {
-    return this.#predicted.size > 0
+    return this.#predicted.size > 0 || this.#collides
   }
 
   notes(): string[] {
     const notes = [...this.#predicted].map((text) => `would fail if checked as the data is now (predicted): ${text}`)
+    if (this.#collides) notes.push('parts of the statement write the same row, and only one of them takes effect')
     if (this.records > MAX_DIFF_RECORDS) {
       notes.push(`the diff shows the first ${MAX_DIFF_RECORDS} of ${this.records} records`)
     }

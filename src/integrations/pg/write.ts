@@ -213,7 +213,12 @@ async function repeat(session: Session, statement: Statement): Promise<Repeated 
   } catch {
     return undefined
   }
-  return await repeatPreview(session, statement, values)
+  try {
+    return await repeatPreview(session, statement, values)
+  } catch (error) {
+    if (error instanceof PreviewUnsupported) return undefined
+    throw error
+  }
 }
 
 async function deliverPreview(
