@@ -19,6 +19,7 @@ import {
 import { bindReturning, tableoidOf } from './preview-returning.js'
 import { resolveTarget } from './preview-target.js'
 import type { RewriteResult } from './rewrite-result.js'
+import { leftByRules } from './rule-rows.js'
 import { contains, quoteName } from './tree.js'
 import { violationColumn } from './violation-column.js'
 
@@ -42,34 +43,7 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
   )
   dropSchema(statement, target.relation)
   const { columns, table, quotedAlias, view } = target
-  const prefix = withPrefix(statement.withClause)
-  const syntheticIds: string[] = []
-  const takeIds = (count: number, column: Column): readonly string[] => {
-    const ids = options.syntheticIds(count, column)
-    syntheticIds.push(...ids)
-    return ids
-  }
-  const source = await sourceOf(statement, target, options, (column) => idPerRow(takeIds(1, column)))
-  dropOverridden(statement, columns, source.given)
-
-  const drawsIds = columns.some((column) => !source.given.has(column.name) && usesSequence(column))
-  const rows = drawsIds
-    ? (source.rows ?? (await countRows(`${prefix}SELECT count(*) FROM ${source.from}`, options)))
-    : 0
-  const ids = (column: Column): string => {
-    if (rows === 0) return 'NULL'
-    if (rows !== undefined && rows <= MAX_LISTED_IDS) return idPerRow(takeIds(rows, column))
-    return `(${takeIds(1, column)[0]}::bigint + row_number() OVER () - 1)`
-  }
-  const list = columns.map((column) => {
-    const value = source.given.get(column.name) ?? castTo(column, defaultOf(column, target, ids))
-    return `${column.generated ? 'NULL' : value} AS ${quoteName(column.name)}`
-  })
-  const inserted = withGenerated(
-    `SELECT ${[...list, 'row_number() OVER () AS ord__'].join(', ')} FROM ${source.from}`,
-    columns,
-    ['ord__'],
-  )
+  const { prefix, inserted, syntheticIds } = await newRows(statement, target, options)
   const result = { operation: 'INSERT' as const, table, target, syntheticIds }
   if (statement.onConflictClause !== undefined) {
     const { sql, returning } = conflictingInsert(statement.onConflictClause, { target, inserted, statement, options })
@@ -106,6 +80,51 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
     returning: returning === null ? null : returning.length,
     sql: `${prefix}SELECT ${selected.join(', ')} FROM (${inserted}) AS ${row}${shown} ORDER BY ${row}.ord__`,
   }
+}
+
+/** What an INSERT would insert. */
+export interface NewRows {
+  /** WITH of the statement. */
+  readonly prefix: string
+  /** Query of whole rows with their order in `ord__`. */
+  readonly inserted: string
+  readonly syntheticIds: readonly string[]
+}
+
+/** The rows an INSERT would insert, before it meets those that are there. */
+export async function newRows(statement: InsertStmt, target: Target, options: PreviewOptions): Promise<NewRows> {
+  const { columns } = target
+  const prefix = withPrefix(statement.withClause)
+  const syntheticIds: string[] = []
+  const takeIds = (count: number, column: Column): readonly string[] => {
+    const ids = options.syntheticIds(count, column)
+    syntheticIds.push(...ids)
+    return ids
+  }
+  const source = await sourceOf(statement, target, options, (column) => idPerRow(takeIds(1, column)))
+  dropOverridden(statement, columns, source.given)
+
+  const drawsIds = columns.some((column) => !source.given.has(column.name) && usesSequence(column))
+  const rows = drawsIds
+    ? (source.rows ?? (await countRows(`${prefix}SELECT count(*) FROM ${source.from}`, options)))
+    : 0
+  const ids = (column: Column): string => {
+    if (rows === 0) return 'NULL'
+    if (rows !== undefined && rows <= MAX_LISTED_IDS) return idPerRow(takeIds(rows, column))
+    return `(${takeIds(1, column)[0]}::bigint + row_number() OVER () - 1)`
+  }
+  const list = columns.map((column) => {
+    const value = source.given.get(column.name) ?? castTo(column, defaultOf(column, target, ids))
+    return `${column.generated ? 'NULL' : value} AS ${quoteName(column.name)}`
+  })
+  const inserted = withGenerated(
+    `SELECT ${[...list, 'row_number() OVER () AS ord__'].join(', ')} FROM ${source.from}`,
+    columns,
+    ['ord__'],
+  )
+  const kept = leftByRules(options, target, { fresh: (name) => `i__.${quoteName(name)}` })
+  if (kept === undefined) return { prefix, syntheticIds, inserted }
+  return { prefix, syntheticIds, inserted: `SELECT i__.* FROM (${inserted}) AS i__ WHERE ${kept}` }
 }
 
 function usesSequence(column: Column): boolean {

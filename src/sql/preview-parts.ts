@@ -1,5 +1,5 @@
 import type { Node, RangeVar, WithClause } from '@pgsql/types'
-import type { Column, Table } from './catalog.js'
+import type { Column, Rule, Table } from './catalog.js'
 import { deparse, parseExpression } from './grammar.js'
 import { nameParts, quoteName, replace, walk } from './tree.js'
 
@@ -30,6 +30,18 @@ export interface PreviewOptions {
    * `ctid`; undefined for the table itself. This is where an overlay goes in.
    */
   source?(table: Table, alias: string): string | undefined
+  /** Where rules have been applied already; undefined for a statement as it is written. */
+  readonly rules?: RuleScope
+}
+
+/** How far the rules of what a statement writes to have been applied. */
+export interface RuleScope {
+  /** Oids of relations whose rules are behind us. */
+  readonly applied: ReadonlySet<string>
+  /** Conditions of INSTEAD rules, over `old` and `new`: rows that meet one are left to the rule. */
+  readonly unless: readonly Node[]
+  /** Oid of the relation that is to be taken as the written one, views and all. */
+  readonly stopAt?: string
 }
 
 /** A written view over the one table its rows come from. */
@@ -73,11 +85,15 @@ const RULE_EVENTS: Readonly<Record<Command, string>> = {
   UPSERT: '23',
 }
 
-/** A rule for the command makes something else of it. @throws PreviewUnsupported */
-export function refuseRules(table: Table, command: Command): void {
-  if (table.rules === null) return
-  const events = table.ruleEvents ?? ['2', '3', '4']
-  if (events.some((event) => RULE_EVENTS[command].includes(event))) {
+/** The rules of a relation that make something else of the command, in the order in which they fire. */
+export function rulesFor(table: Table, command: Command): readonly Rule[] {
+  return (table.ruleDefinitions ?? []).filter((rule) => rule.enabled && RULE_EVENTS[command].includes(rule.event))
+}
+
+/** @throws PreviewUnsupported where rules have not been applied to the statement. */
+export function refuseRules(table: Table, command: Command, { rules }: PreviewOptions): void {
+  if (table.rules === null || rules?.applied.has(table.oid)) return
+  if (table.ruleDefinitions == null || rulesFor(table, command).length > 0) {
     throw new PreviewUnsupported(`${table.name} has rules`)
   }
 }

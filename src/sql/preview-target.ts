@@ -12,9 +12,11 @@ export async function resolveTarget(
   if (relation?.relname === undefined) throw new PreviewUnsupported('the statement names no table')
   const schema = relation.schemaname ? `${quoteName(relation.schemaname)}.` : ''
   const table = await options.lookup(schema + quoteName(relation.relname))
-  if (table.kind === 'v') return await viewTarget(table, relation, command, options)
-  if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
-  refuseRules(table, command)
+  if (table.oid !== options.rules?.stopAt) {
+    if (table.kind === 'v') return await viewTarget(table, relation, command, options)
+    if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
+    refuseRules(table, command, options)
+  }
   const columns = table.columns ?? []
   const alias = relation.alias?.aliasname ?? relation.relname
   const visible = columns.map(({ name }) => name)

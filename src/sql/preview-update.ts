@@ -18,6 +18,7 @@ import { bindReturning, returnsOld, tableoidOf } from './preview-returning.js'
 import { resolveTarget } from './preview-target.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { policyTest } from './row-security.js'
+import { changedColumns, columnOf, leftByRules } from './rule-rows.js'
 import { contains, quoteName } from './tree.js'
 import { referencedColumn, violationColumn } from './violation-column.js'
 
@@ -47,13 +48,39 @@ export function oldRow(target: Target, options: PreviewOptions): OldRow {
   }
 }
 
-/** The condition of a statement, with what row security adds to it. */
-export function whereOf(condition: Node | undefined, command: 'w' | 'd', target: Target, old: OldRow): string {
+/** The condition of a statement, with what row security and rules add to it. */
+export function whereOf(
+  condition: Node | undefined,
+  command: 'w' | 'd',
+  target: Target,
+  old: OldRow,
+  left?: string,
+): string {
   if (contains(condition, 'CurrentOfExpr')) throw new PreviewUnsupported('WHERE CURRENT OF')
   const terms = condition === undefined ? [] : [`(${deparse(condition)})`]
   const policies = policyTest(target.table, command, 'using', old.column)
   if (policies !== undefined) terms.push(policies)
+  if (left !== undefined) terms.push(left)
   return terms.length === 0 ? '' : ` WHERE ${terms.join(' AND ')}`
+}
+
+/** The value of each column after an UPDATE, as text over {@link OldRow.from}; NULL for generated columns. */
+export function changedValues(statement: UpdateStmt, target: Target, options: PreviewOptions, old: OldRow) {
+  const syntheticIds: string[] = []
+  const assigned = assignments(
+    statement.targetList ?? [],
+    target,
+    (column) => {
+      const ids = options.syntheticIds(1, column)
+      syntheticIds.push(...ids)
+      return idPerRow(ids)
+    },
+    old.column,
+  )
+  const values = target.columns.map((column) =>
+    column.generated ? 'NULL' : (assigned.values.get(column.name) ?? old.column(column)),
+  )
+  return { assigned, values, syntheticIds }
 }
 
 /**
@@ -67,27 +94,15 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
   dropSchema(statement, target.relation)
   const { table, columns, quotedAlias, view } = target
   const old = oldRow(target, options)
-  const syntheticIds: string[] = []
-  const assigned = assignments(
-    statement.targetList ?? [],
-    target,
-    (column) => {
-      const ids = options.syntheticIds(1, column)
-      syntheticIds.push(...ids)
-      return idPerRow(ids)
-    },
-    old.column,
-  )
-  const newValues = columns.map((column) => {
-    const value = column.generated ? 'NULL' : (assigned.values.get(column.name) ?? old.column(column))
-    return `${value} AS ${quoteName(column.name)}`
-  })
+  const { assigned, values, syntheticIds } = changedValues(statement, target, options, old)
+  const newValues = columns.map(({ name }, index) => `${values[index]} AS ${quoteName(name)}`)
   const from = statement.fromClause ?? []
   const wantsOld = returnsOld(statement, target, from)
   const kept = wantsOld ? target.visible.map((name, index) => `${quotedAlias}.${quoteName(name)} AS o${index}__`) : []
   const hidden = ['to__', 'ctid__', 'old__', ...kept.map((_, index) => `o${index}__`)]
   const leading = [`${old.table} AS to__`, `${old.address} AS ctid__`, `${textArray(columns.map(old.column))} AS old__`]
-  const where = whereOf(statement.whereClause, 'w', target, old)
+  const rows = { old: columnOf(target, columns.map(old.column)), fresh: changedColumns(target, values) }
+  const where = whereOf(statement.whereClause, 'w', target, old, leftByRules(options, target, rows))
   const changedRow = withGenerated(
     `SELECT ${[...leading, ...kept, ...newValues].join(', ')} FROM ${old.from}${assigned.joins.join('')}${where}`,
     columns,
@@ -161,7 +176,8 @@ export async function previewDelete(statement: DeleteStmt, options: PreviewOptio
     ...(returning ?? []),
   ]
   const sources = [old.from, ...using.map((item) => deparse(item))]
-  const where = whereOf(statement.whereClause, 'd', target, old)
+  const rows = { old: columnOf(target, columns.map(old.column)) }
+  const where = whereOf(statement.whereClause, 'd', target, old, leftByRules(options, target, rows))
   return {
     operation: 'DELETE',
     table,

@@ -118,7 +118,8 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
   const query = await previewOf(request.text, {
     lookup,
     countColumns: async (text) => {
-      const answer = await reader.describe(text, types, false)
+      const overlaid = await step(text)
+      const answer = await reader.describe(overlaid.text, overlaid.types, false)
       if (answer.error !== undefined) throw answer.error
       return answer.fields?.fields.length ?? 0
     },
@@ -141,15 +142,20 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
   }
 
   const tally = new Tally(query, request)
-  for (const part of query.parts) {
-    tally.begin(part.table)
-    const { text, values, types } = await step(part.sql)
-    const answer = await reader.query({ text, values, types }, { row: (row) => tally.add(part.table, row) })
-    if (answer.error !== undefined) throw answer.error
+  const readParts = async (last: boolean) => {
+    for (const part of query.parts) {
+      if ((part.last ?? false) !== last) continue
+      tally.begin(part.table)
+      const { text, values, types } = await step(part.sql)
+      const answer = await reader.query({ text, values, types }, { row: (row) => tally.add(part.table, row) })
+      if (answer.error !== undefined) throw answer.error
+    }
   }
+  await readParts(false)
   const reading = readingOf(query, tally, request)
   const answer = await reader.query(main, reading.sink)
   if (answer.error !== undefined) throw answer.error
+  await readParts(true)
   if (!counted && query.parts.length === 0 && !bringsCascades(query)) {
     request.learn?.({ query, ids, text: template, slots, slotTypes })
   }
@@ -293,9 +299,9 @@ class Tally {
   #certain: { violation: Violation; table: Table; updates: boolean } | undefined
   readonly #predicted = new Set<string>()
 
-  constructor({ operation, parts, upsert }: PreviewQuery, request: PreviewRequest) {
+  constructor({ operation, parts, upsert, sequential = false }: PreviewQuery, request: PreviewRequest) {
     const { madeUp, outdated = false, stale = () => false } = request
-    this.#severalWrites = parts.length > 0
+    this.#severalWrites = parts.length > 0 && !sequential
     this.#merge = operation === 'MERGE'
     const settled = (oid: string) => !this.#severalWrites && !outdated && !stale(oid)
     this.#judging = { madeUp, settled }
