@@ -13,6 +13,12 @@ const MAX_VIEWS = 20
 /** Subscripts of the second half of a made-up row address; 1 is for rows of the run. */
 const FIRST_PART = 2
 
+/** True for the address of a row that an earlier one of several writes has left. */
+export function isOfEarlierWrite(id: string | null): boolean {
+  const part = /^0:\(\d+,(\d+)\)$/.exec(id ?? '')?.[1]
+  return part !== undefined && Number(part) >= FIRST_PART
+}
+
 interface Write {
   readonly table: Table
   /** Query of the leading columns, over the writes before it. */

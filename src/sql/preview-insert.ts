@@ -160,7 +160,7 @@ async function sourceOf(
   ) {
     return valuesSource(select.valuesLists, columns, target, oneId)
   }
-  return await selectSource(select, columns, options)
+  return await selectSource(select, columns, withPrefix(statement.withClause), options)
 }
 
 /** What one column of an INSERT's list means: a column, or a part of one. */
@@ -171,7 +171,11 @@ interface Place {
 
 function givenColumns(statement: InsertStmt, target: Target): readonly Place[] {
   if (statement.cols === undefined) {
-    return target.visible.map((name) => ({ column: writtenColumn(target, name), path: [] }))
+    // A view may have columns that cannot be written behind those that get a value.
+    const { visible, view } = target
+    const computed = view === undefined ? -1 : visible.findIndex((name) => !view.columnOf.has(name))
+    const written = computed < 0 ? visible : visible.slice(0, computed)
+    return written.map((name) => ({ column: writtenColumn(target, name), path: [] }))
   }
   return statement.cols.map((item) => {
     const named = 'ResTarget' in item ? item.ResTarget : undefined
@@ -240,7 +244,12 @@ function columnAliases(count: number): string {
   return Array.from({ length: count }, (_, index) => `x${index}`).join(', ')
 }
 
-async function selectSource(select: SelectStmt, all: readonly Place[], options: PreviewOptions): Promise<Source> {
+async function selectSource(
+  select: SelectStmt,
+  all: readonly Place[],
+  prefix: string,
+  options: PreviewOptions,
+): Promise<Source> {
   const list = select.targetList
   const plain =
     list !== undefined &&
@@ -261,7 +270,7 @@ async function selectSource(select: SelectStmt, all: readonly Place[], options: 
     }
   } else {
     if (options.countColumns === undefined) throw new PreviewUnsupported('the number of columns is not known')
-    width = await options.countColumns(deparse({ SelectStmt: select }))
+    width = await options.countColumns(prefix + deparse({ SelectStmt: select }))
   }
   if (width > all.length) throw new PreviewUnsupported('more values than columns')
   const given = collect(

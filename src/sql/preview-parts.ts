@@ -32,6 +32,8 @@ export interface PreviewOptions {
   source?(table: Table, alias: string): string | undefined
   /** Where rules have been applied already; undefined for a statement as it is written. */
   readonly rules?: RuleScope
+  /** Rules do not count (COPY), or make a statement unsupported (what foreign keys do). */
+  readonly withoutRules?: 'ignored' | 'refused' | undefined
 }
 
 /** How far the rules of what a statement writes to have been applied. */
@@ -91,8 +93,8 @@ export function rulesFor(table: Table, command: Command): readonly Rule[] {
 }
 
 /** @throws PreviewUnsupported where rules have not been applied to the statement. */
-export function refuseRules(table: Table, command: Command, { rules }: PreviewOptions): void {
-  if (table.rules === null || rules?.applied.has(table.oid)) return
+export function refuseRules(table: Table, command: Command, { rules, withoutRules }: PreviewOptions): void {
+  if (table.rules === null || rules?.applied.has(table.oid) || withoutRules === 'ignored') return
   if (table.ruleDefinitions == null || rulesFor(table, command).length > 0) {
     throw new PreviewUnsupported(`${table.name} has rules`)
   }

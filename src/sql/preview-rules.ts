@@ -124,6 +124,7 @@ class Expanding {
     const statement = copyOf(Object.values(node)[0]) as InsertStmt & UpdateStmt & DeleteStmt
     if (statement.onConflictClause !== undefined || statement.relation?.relname === undefined) return undefined
     const { options } = this.#earlier
+    if (options.withoutRules !== undefined) return undefined
     let relation: RangeVar = statement.relation
     for (let depth = 0; depth < MAX_VIEWS; depth++) {
       const table = await options.lookup(relationKey(relation))
@@ -176,10 +177,7 @@ class Expanding {
     }
     const asked = statement.returningClause
     if (asked === undefined || write.returningClause === undefined) delete write.returningClause
-    else {
-      if (target.view !== undefined) throw new PreviewUnsupported('RETURNING of a rule below a view')
-      write.returningClause = returningThrough(asked, write.returningClause, bound, target)
-    }
+    else write.returningClause = returningThrough(asked, write.returningClause, bound, target)
     await this.#refuseRowSecurity(bound)
     joinContext(bound, item, condition)
     await this.expand(bound, rule.instead ? 'instead' : 'also', new Set(), events)

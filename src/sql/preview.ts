@@ -95,7 +95,12 @@ async function rewrite(node: Node, options: PreviewOptions): Promise<Rewritten> 
   if (!modifying) return byRules(await expandRules(node, rewriteWrite, options))
   const { prefix, ...inside } = await rewriteWith(statement.withClause as WithClause, options)
   statement.withClause = undefined
-  const { write, fired, notes } = await rewriteOne(node, { ...options, countRows: undefined })
+  const { countColumns } = options
+  const { write, fired, notes } = await rewriteOne(node, {
+    ...options,
+    countRows: undefined,
+    ...(countColumns && { countColumns: async (query: string) => await countColumns(prefix + query) }),
+  })
   const main = plain(write)
   return {
     ...main,

@@ -135,28 +135,30 @@ function sourceOf(insert: InsertStmt): SelectStmt {
     if (select.op !== undefined && select.op !== 'SETOP_NONE') throw new PreviewUnsupported('UNION in a rule')
     return select
   }
-  const lists = select.valuesLists.map((list) => ('List' in list ? (list.List.items ?? []) : []))
-  const empty = selectOf('SELECT 1')
-  const [only = []] = lists
-  if (lists.length > 1) {
-    if (lists.flat().some((value) => 'SetToDefault' in value)) throw new PreviewUnsupported('DEFAULT in a rule')
-    const names = only.map((_, index) => `x${index}`)
-    const values = itemOf(`LATERAL (${deparse({ SelectStmt: select })}) AS v__(${names.join(', ')})`)
-    return {
-      ...empty,
-      targetList: selectOf(`SELECT ${names.map((name) => `v__.${name}`).join(', ')}`).targetList,
-      fromClause: [values],
-    }
-  }
+  const all = select.valuesLists.map((list) => ('List' in list ? (list.List.items ?? []) : []))
   // A column without a value gets its default.
-  const given = only.map((value) => !('SetToDefault' in value))
+  const given = (all[0] ?? []).map((_, index) => !all.every((list) => isDefault(list[index])))
   if (!given.includes(true)) throw new PreviewUnsupported('DEFAULT VALUES in a rule')
+  const lists = all.map((list) => list.filter((_, index) => given[index]))
   if (given.includes(false)) {
     if (insert.cols === undefined) throw new PreviewUnsupported('DEFAULT in a rule')
     insert.cols = insert.cols.filter((_, index) => given[index] ?? true)
   }
-  const targets = only.filter((_, index) => given[index]).map((val): Node => ({ ResTarget: { val } }))
-  return { ...empty, targetList: targets }
+  const empty = selectOf('SELECT 1')
+  const [first = [], ...more] = lists
+  if (more.length === 0) return { ...empty, targetList: first.map((val): Node => ({ ResTarget: { val } })) }
+  if (lists.flat().some(isDefault)) throw new PreviewUnsupported('DEFAULT in a rule')
+  const names = first.map((_, index) => `x${index}`)
+  const rows = deparse({ SelectStmt: { ...select, valuesLists: lists.map((items) => ({ List: { items } })) } })
+  return {
+    ...empty,
+    targetList: selectOf(`SELECT ${names.map((name) => `v__.${name}`).join(', ')}`).targetList ?? [],
+    fromClause: [itemOf(`LATERAL (${rows}) AS v__(${names.join(', ')})`)],
+  }
+}
+
+function isDefault(value: Node | undefined): boolean {
+  return value !== undefined && 'SetToDefault' in value
 }
 
 function selectOf(text: string): SelectStmt {

@@ -1,9 +1,9 @@
-import type { Node, ReturningClause } from '@pgsql/types'
+import type { Node, RangeVar, ReturningClause } from '@pgsql/types'
 import { parseExpression } from './grammar.js'
 import { PreviewUnsupported, type Target } from './preview-parts.js'
 import { starQualifier, versionNames } from './preview-returning.js'
 import { readsContext } from './rule-context.js'
-import { contains, copyOf, nameParts, replace, tagOf } from './tree.js'
+import { contains, copyOf, nameParts, replace, walk } from './tree.js'
 
 /**
  * RETURNING of a statement as RETURNING of the action that is done instead:
@@ -19,19 +19,30 @@ export function returningThrough(
   const values = (given.exprs ?? []).map((item) => ('ResTarget' in item ? item.ResTarget.val : undefined))
   if (readsContext(values) && 'InsertStmt' in action) throw new PreviewUnsupported('new in RETURNING of a rule')
   const named = versionNames(asked, [target.alias])
-  const { alias, name: relation } = writtenBy(action)
+  const written = writtenBy(action)
   const meaningOf = (name: string, version?: 'old' | 'new'): Node => {
-    const value = values[target.visible.indexOf(name)]
+    // The rule knows the columns of its own relation, which may be below the view of the statement.
+    const own = target.view === undefined ? name : target.view.columnOf.get(name)
+    const at = target.columns.findIndex((column) => column.name === own)
+    const value = values[at]
     if (value === undefined) throw new PreviewUnsupported('RETURNING of a rule')
-    return version === undefined ? copyOf(value) : versioned(value, version)
+    return version === undefined ? copyOf(value) : versioned(value, version, target.columns[at]?.type ?? 'text')
   }
-  const versioned = (value: Node, version: 'old' | 'new'): Node => {
-    const plain = 'ColumnRef' in value ? nameParts(value.ColumnRef.fields) : []
-    if (plain.length !== 2 || plain[0] !== (alias ?? relation)) {
-      throw new PreviewUnsupported('a version of an expression in RETURNING of a rule')
-    }
+  const versioned = (value: Node, version: 'old' | 'new', type: string): Node => {
+    const present = version === 'old' ? !('InsertStmt' in action) : !('DeleteStmt' in action)
+    const upsert = 'InsertStmt' in action && action.InsertStmt.onConflictClause !== undefined
+    const isColumn = 'ColumnRef' in value && nameParts(value.ColumnRef.fields)[0] === written
+    if (upsert && !isColumn) throw new PreviewUnsupported('a version of an expression in RETURNING of a rule')
+    if (!present && !upsert) return parseExpression(`CAST(NULL AS ${type})`)
     const known = version === 'old' ? named.old : named.fresh
-    return parseExpression([known, plain[1] ?? ''].map((part) => `"${part.replaceAll('"', '""')}"`).join('.'))
+    const holder = { value: copyOf(value) }
+    walk(holder, (tag, column: { fields?: Node[] }) => {
+      const [first, ...more] = nameParts(column.fields)
+      if (tag === 'ColumnRef' && first === written && more.length > 0) {
+        column.fields = [{ String: { sval: known } }, ...(column.fields ?? []).slice(1)]
+      }
+    })
+    return holder.value
   }
   const all = (version?: 'old' | 'new') =>
     target.visible.map((name): Node => ({ ResTarget: { name, val: meaningOf(name, version) } }))
@@ -59,10 +70,8 @@ export function returningThrough(
   return { ...asked, exprs }
 }
 
-function writtenBy(action: Node): { alias: string | undefined; name: string | undefined } {
-  const { relation } =
-    (action as unknown as Record<string, { relation?: { relname?: string; alias?: { aliasname?: string } } }>)[
-      tagOf(action)
-    ] ?? {}
-  return { alias: relation?.alias?.aliasname, name: relation?.relname }
+/** What an action calls the table it writes to. */
+function writtenBy(action: Node): string | undefined {
+  const { relation } = Object.values(action)[0] as { relation?: RangeVar }
+  return relation?.alias?.aliasname ?? relation?.relname
 }

@@ -8,7 +8,13 @@ import { Lru } from '../../sql/lru.js'
 import { MAX_OVERLAY_ROWS, type RowChange, type TableChanges } from '../../sql/overlay.js'
 import { markedTable, type OverlaySlot } from '../../sql/overlay-rewrite.js'
 import { parseTextArray } from '../../sql/pg-array.js'
-import { LEADING_COLUMNS, type PreviewQuery, PreviewUnsupported, previewOf } from '../../sql/preview.js'
+import {
+  LEADING_COLUMNS,
+  type PreviewOptions,
+  type PreviewQuery,
+  PreviewUnsupported,
+  previewOf,
+} from '../../sql/preview.js'
 import {
   describeViolation,
   duplicateWithin,
@@ -18,6 +24,7 @@ import {
   type Violation,
 } from '../../sql/violations.js'
 import { changesOf } from './changes.js'
+import { composed } from './composed.js'
 import type { OverlaidPreview } from './overlaid.js'
 import { refusalOfPlanner, secondaryOf } from './preview-bounds.js'
 import { type ReadOnly, textOf } from './read-only.js'
@@ -52,6 +59,7 @@ export interface PreviewRequest {
   readonly unplanned?: boolean
   /** The statement stands for another one (a COPY), and is no write the server would take. */
   readonly invented?: boolean
+  readonly withoutRules?: PreviewOptions['withoutRules']
   /** Names the database and its user: what the planner has let pass there is not asked again for a while. */
   readonly place?: string
   /** The same of one table, by oid. */
@@ -131,6 +139,7 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
       const kind = column?.baseType === 'smallint' ? 'smallint' : 'integer'
       return ids.take(count, kind)
     },
+    withoutRules: request.withoutRules,
     source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
   })
   await refuseHazards(reader, query)
@@ -222,7 +231,7 @@ function readingOf(
     async outcome(ids, cascades) {
       // The planner's guess was wrong: its caller must not get a part of the rows as all of them.
       if (count > maxRows) throw new PreviewUnsupported(`it writes ${count} rows, more than ${maxRows}`)
-      const violation = tally.violation(count, query)
+      const violation = tally.violation(query)
       const { secondary, notes: more } = await secondaryOf(query, tally.changes, cascades)
       const notes = [...query.notes, ...tally.notes(), ...more]
       return {
@@ -238,7 +247,7 @@ function readingOf(
         syntheticIds: query.syntheticIds.map((id) => ids.fill(id)),
         violation,
         exact: query.notes.length === 0 && !tally.predicts,
-        changes: tally.changes,
+        changes: query.sequential ? composed(tally.changes) : tally.changes,
       }
     },
   }
@@ -296,7 +305,7 @@ class Tally {
   readonly #judging: Judging
   readonly #merged = new Set<string>()
   #keys = new Map<string, Set<string>>()
-  #certain: { violation: Violation; table: Table; updates: boolean } | undefined
+  #certain: { violation: Violation; table: Table; updates: boolean; among: readonly RowChange[] } | undefined
   readonly #predicted = new Set<string>()
 
   constructor({ operation, parts, upsert, sequential = false }: PreviewQuery, request: PreviewRequest) {
@@ -325,20 +334,21 @@ class Tally {
       this.changes.at(-1)?.rows.push({ operation: operation as RowChange['operation'], before: old, after: fresh, id })
     }
     const given = labels == null ? [] : parseTextArray(labels)
+    const among = this.changes.at(-1)?.rows ?? []
     const judged = judgeRow(table, fresh ?? old ?? [], given, this.#judging, fresh === null)
     for (const violation of judged.predicted) this.#predict(violation, table)
     if (this.#merge && operation !== 'i' && id !== null) {
-      if (this.#merged.has(id)) this.#certain ??= { violation: MERGED_TWICE, table, updates: false }
+      if (this.#merged.has(id)) this.#certain ??= { violation: MERGED_TWICE, table, updates: false, among }
       this.#merged.add(id)
     }
     const twin = this.#severalWrites || fresh === null ? undefined : this.#twin(table, fresh)
     if (judged.certain === undefined) {
-      if (twin !== undefined) this.#certain ??= { violation: twin, table, updates: false }
+      if (twin !== undefined) this.#certain ??= { violation: twin, table, updates: false, among }
       return
     }
     // Within one statement one part may make room for the other's rows, so a duplicate is only a guess.
     if ((this.#severalWrites || this.#outdated) && judged.certain.code === '23505') this.#predict(judged.certain, table)
-    else this.#certain ??= { violation: judged.certain, table, updates: operation === 'u' }
+    else this.#certain ??= { violation: judged.certain, table, updates: operation === 'u', among }
   }
 
   /** Another row of this statement has taken the key already. */
@@ -357,13 +367,13 @@ class Tally {
     if (this.#predicted.size < MAX_NOTES) this.#predicted.add(describeViolation(violation, table))
   }
 
-  violation(count: number, query: PreviewQuery): Violation | undefined {
+  violation(query: PreviewQuery): Violation | undefined {
     const found = this.#certain
     if (found === undefined) return undefined
     // Another row of the statement may take the key over, or give it back.
     const { code, message } = found.violation
     const ofKeys = code === '23505' || message.startsWith('update or delete on')
-    const shuffled = ofKeys && found.updates && count > 1 && !query.upsert
+    const shuffled = ofKeys && found.updates && found.among.length > 1 && !query.upsert
     if (!shuffled) return found.violation
     this.#predict(found.violation, found.table)
     return undefined
