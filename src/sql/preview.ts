@@ -60,8 +60,8 @@ export async function previewOf(text: string, options: PreviewOptions): Promise<
   const node = parseOne(text)
   const neutralised = neutralise(node, () => options.syntheticIds(1)[0] ?? 'NULL')
   const query = await rewrite(node, options)
-  verify(query.sql)
-  for (const part of query.parts) verify(part.sql)
+  refuseUnlessRead(query.sql)
+  for (const part of query.parts) refuseUnlessRead(part.sql)
   const tables = [query.table, ...query.parts.map((part) => part.table)].filter((table) => table !== null)
   return {
     ...query,
@@ -70,8 +70,8 @@ export async function previewOf(text: string, options: PreviewOptions): Promise<
   }
 }
 
-/** The last word on a rewrite is PostgreSQL's own grammar: it must be one statement that reads. */
-function verify(sql: string): void {
+/** The last word on a rewrite is PostgreSQL's own grammar: it must be one statement that reads. @throws PreviewUnsupported */
+export function refuseUnlessRead(sql: string): void {
   const statements = classify(sql)
   const [only] = statements
   if (only === undefined || statements.length !== 1 || (only.kind !== 'read' && only.kind !== 'unsure')) {

@@ -14,6 +14,7 @@ import {
   type PreviewQuery,
   PreviewUnsupported,
   previewOf,
+  refuseUnlessRead,
 } from '../../sql/preview.js'
 import {
   describeViolation,
@@ -133,6 +134,9 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
     },
     countRows: async (text) => {
       counted = true
+      // This one runs before the preview is put together and looked at as a whole.
+      refuseUnlessRead(text)
+      await refuseHazards(reader, { sql: text, parts: [] })
       return Number((await reader.rows(await step(text)))[0]?.[0])
     },
     syntheticIds: (count, column) => {
@@ -275,13 +279,16 @@ async function planned(
 const PLAN_MILLISECONDS = 30_000
 const passed = new Lru<number>(2000, 4 * 1024 * 1024)
 
+/** What is sent of a preview. */
+type Texts = Pick<PreviewQuery, 'sql'> & { readonly parts: readonly Pick<PreviewQuery, 'sql'>[] }
+
 /** Expressions of the statement, and defaults and checks of the table, run in the preview: none may reach out of it. */
-async function refuseHazards(reader: ReadOnly, query: PreviewQuery): Promise<void> {
+async function refuseHazards(reader: ReadOnly, query: Texts): Promise<void> {
   const culprit = hazardIn(query, await reader.hazards())
   if (culprit !== undefined) throw new PreviewUnsupported(`it would call ${culprit}`)
 }
 
-export function hazardIn(query: PreviewQuery, found: Hazards): string | undefined {
+export function hazardIn(query: Texts, found: Hazards): string | undefined {
   for (const sql of [query.sql, ...query.parts.map((part) => part.sql)]) {
     for (const statement of classify(sql)) {
       const culprit = hazardOf(statement, found)
