@@ -1,8 +1,14 @@
+import { createRequire } from 'node:module'
+import { Readable, type Writable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { client, live, postgresWorld } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 
 const { dry, takeEffects } = guardPg()
+const { from: copyFrom } = createRequire(import.meta.url)('pg-copy-streams') as {
+  from(text: string): Writable & { rowCount: number }
+}
 
 /** Tables whose whole contents are compared, in dry runs and for real. */
 const TABLES = ['item', 'log', 'bin', 'low', 'high', 'line', 'total', 'tree', 'calc', 'owner', 'pet']
@@ -262,4 +268,17 @@ it('rules count as the session has them', async () => {
   } finally {
     await live.query('SET session_replication_role = origin; ALTER TABLE off DISABLE RULE off')
   }
+})
+
+it('COPY FROM knows no rules', async () => {
+  const copied = async (on: typeof client) => {
+    const stream = on.query(copyFrom('COPY entry FROM STDIN') as never) as ReturnType<typeof copyFrom>
+    await pipeline(Readable.from(['1\ta\n2\tb\n'], { objectMode: false }), stream)
+    return [stream.rowCount, await contents(on)]
+  }
+  await live.query('BEGIN')
+  const real = await copied(live)
+  await live.query('ROLLBACK')
+  expect(await dry(() => copied(client))).toEqual(real)
+  expect(takeEffects()[0]?.preview?.secondary).toBeUndefined()
 })
