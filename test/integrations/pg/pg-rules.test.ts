@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, it } from 'vitest'
 import { client, live, postgresWorld } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 
-const { dry, takeEffects } = guardPg()
+const { dry, takeEffects, takeProblems } = guardPg()
 const { from: copyFrom } = createRequire(import.meta.url)('pg-copy-streams') as {
   from(text: string): Writable & { rowCount: number }
 }
@@ -74,6 +74,12 @@ const SCHEMA = `
   CREATE TABLE loud (id int);
   CREATE RULE tells AS ON INSERT TO loud DO ALSO NOTIFY told;
   CREATE RULE shows AS ON UPDATE TO loud DO ALSO SELECT 1;
+  CREATE RULE shows_log AS ON UPDATE TO loud DO ALSO INSERT INTO log VALUES ('shown');
+  CREATE FUNCTION taking() RETURNS int LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_lock(77); RETURN 1; END';
+  CREATE RULE takes AS ON DELETE TO loud DO ALSO INSERT INTO log (id) VALUES (taking());
+  CREATE VIEW both_of AS SELECT id FROM low GROUP BY id;
+  CREATE RULE both_of AS ON INSERT TO both_of DO INSTEAD (
+    INSERT INTO low VALUES (NEW.id, 'both'); INSERT INTO high (id) VALUES (NEW.id), (NEW.id + 1); UPDATE total SET sum = 0);
   CREATE TABLE off (id int);
   CREATE RULE off AS ON INSERT TO off DO INSTEAD NOTHING;
   ALTER TABLE off DISABLE RULE off;
@@ -150,6 +156,7 @@ describe('a write to what has rules answers and is read back as if executed', ()
     ["INSERT INTO entry VALUES (1, 'low'), (50, 'middle'), (150, 'high'), (2, DEFAULT), (160, NULL)"],
     ['INSERT INTO entry SELECT g * 5, $1 FROM generate_series(0, 25) g', ['many']],
     ['INSERT INTO entry DEFAULT VALUES'],
+    ['INSERT INTO both_of VALUES (1), (5), (9)'],
     ["UPDATE entry SET v = 'never'"],
     ['DELETE FROM entry'],
     ['INSERT INTO line VALUES (3, 100), (4, 1)'],
@@ -242,6 +249,23 @@ describe('the report', () => {
     const effect = await previewOf('UPDATE loud SET id = 2')
     expect(effect?.preview).toMatchObject({ method: 'synthesized' })
     expect(effect?.preview?.notes?.join()).toMatch(/no preview: Select in rule shows/)
+  })
+
+  it('and says of what its rules write that it is not known', async () => {
+    takeProblems()
+    await dry(async () => {
+      await client.query('UPDATE loud SET id = 2')
+      await client.query('SELECT * FROM log')
+    })
+    expect(takeProblems().map(({ message }) => message)).toEqual([
+      expect.stringMatching(/not overlaid: SELECT log .*what the run did to "log" is not all known/),
+    ])
+  })
+
+  it('calls no function of a rule that reaches out of the transaction', async () => {
+    const effect = await previewOf('DELETE FROM loud')
+    expect(effect?.preview?.notes?.join()).toMatch(/no preview: it would call taking/)
+    expect((await live.query("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'")).rows).toEqual([])
   })
 
   it('does not claim to know what an expression gives that every action evaluates again', async () => {
