@@ -30,6 +30,8 @@ export interface PreviewOptions {
    * `ctid`; undefined for the table itself. This is where an overlay goes in.
    */
   source?(table: Table, alias: string): string | undefined
+  /** A written view is read by its query, so that {@link source} counts for the tables in it. */
+  readonly inlineViews?: boolean
   /** Where rules have been applied already; undefined for a statement as it is written. */
   readonly rules?: RuleScope
   /** Rules do not count (COPY), or make a statement unsupported (what foreign keys do). */
@@ -112,7 +114,8 @@ export function dropSchema(statement: unknown, relation: RangeVar): void {
 
 /** The written table in a FROM clause, with its alias. */
 export function readFrom(target: Target, options: PreviewOptions, alias: string = target.alias): string {
-  const { schema, name } = target.table
+  const { schema, name, view } = target.table
+  if (view && options.inlineViews) return `(${view.replace(/;\s*$/, '')}) AS ${quoteName(alias)}`
   // With its schema, because WITH may define the bare name as something else.
   const named: RangeVar = { ...target.relation, schemaname: schema, relname: name, alias: { aliasname: alias } }
   return options.source?.(target.table, alias) ?? deparse({ RangeVar: named })

@@ -265,7 +265,12 @@ export class OverlaidPreview {
     const resolution = await resolve(this.#ask, this.#overlay, text, statement?.unknown ?? [], this.#touched)
     if (resolution === undefined) return undefined
     this.#known.push(...resolution.relations)
-    refuseHiddenReads(text, resolution, this.#overlay)
+    // What is only written is read by the preview's own queries, which are looked at one by one.
+    const read = new Set(
+      relationUses(parseOne(text)).flatMap(({ relation, replace }) => (replace ? relationKey(relation) : [])),
+    )
+    const relations = resolution.relations.map((each) => (read.has(each.name) ? each : { ...each, through: [] }))
+    refuseHiddenReads(text, { ...resolution, relations }, this.#overlay)
     return resolution
   }
 

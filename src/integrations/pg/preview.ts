@@ -144,6 +144,7 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
       return ids.take(count, kind)
     },
     withoutRules: request.withoutRules,
+    inlineViews: own !== undefined,
     source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
   })
   await refuseHazards(reader, query)

@@ -183,6 +183,11 @@ describe('a write to what has rules answers and is read back as if executed', ()
       "INSERT INTO item VALUES (40, 'forty')",
       "UPDATE item SET name = 'forty!' WHERE id = 40",
       'DELETE FROM item WHERE id IN (2, 40)',
+      'UPDATE items SET name = name || events WHERE id IN (3, 40) RETURNING *',
+      "UPDATE named SET name = 'named' WHERE id < 4",
+      'DELETE FROM named WHERE id = 3',
+      "INSERT INTO items VALUES (41, 'new'), (42, 'newer')",
+      'DELETE FROM items WHERE events > 0',
       'INSERT INTO tree VALUES (5, 1, 1)',
       'INSERT INTO tree VALUES (6, 5, 1)',
     ]
@@ -197,6 +202,20 @@ describe('a write to what has rules answers and is read back as if executed', ()
     expect(await dry(() => play(client))).toEqual(real)
     expect(takeEffects().filter(({ outcome, fidelity }) => outcome === 'blocked' && fidelity !== 'exact')).toEqual([])
   })
+})
+
+it('a write that was worked out before answers the same, with its rules', async () => {
+  const text = 'INSERT INTO bins VALUES ($1, $2) RETURNING *'
+  const rows = await dry(async () => {
+    const found = []
+    for (const id of [501, 502, 503]) found.push(...(await client.query(text, [id, `Bin ${id}`])).rows)
+    return [...found, (await client.query('SELECT count(*)::int AS n FROM bin WHERE id > 500')).rows[0]]
+  })
+  expect(rows).toEqual([...[501, 502, 503].map((id) => ({ id, name: `bin ${id}` })), { n: 3 }])
+  const effects = takeEffects().filter(({ outcome }) => outcome === 'blocked')
+  expect(effects.map(({ preview }) => preview?.secondary)).toEqual(
+    Array(3).fill([{ kind: 'rule', target: 'public.bins', name: 'bins' }]),
+  )
 })
 
 describe('an action that would fail fails the statement', () => {
