@@ -114,21 +114,22 @@ class Expanding {
         await this.#act(rule, action, { command, statement, target }, [...events, event])
     }
     if (command !== 'INSERT') await itself()
-    if (this.found.length > 1) this.#noteRepeatedCalls(node)
+    if (acts) this.#noteRepeatedCalls(node)
   }
 
   /** The statement with the first relation on its way down through views that has rules for it. */
   async #ruled(node: Node, applied: ReadonlySet<string>): Promise<FiredOn | undefined> {
     const command = COMMANDS[tagOf(node)]
     if (command === undefined || command === 'MERGE') return undefined
-    const statement = copyOf(Object.values(node)[0]) as InsertStmt & UpdateStmt & DeleteStmt
-    if (statement.onConflictClause !== undefined || statement.relation?.relname === undefined) return undefined
+    const given = Object.values(node)[0] as InsertStmt & UpdateStmt & DeleteStmt
+    if (given.onConflictClause !== undefined || given.relation?.relname === undefined) return undefined
     const { options } = this.#earlier
     if (options.withoutRules !== undefined) return undefined
-    let relation: RangeVar = statement.relation
+    let relation: RangeVar = given.relation
     for (let depth = 0; depth < MAX_VIEWS; depth++) {
       const table = await options.lookup(relationKey(relation))
       if (!applied.has(table.oid) && rulesFor(table, command).length > 0) {
+        const statement = copyOf(given)
         const rules = { applied, unless: [], stopAt: table.oid }
         const target = await resolveTarget(statement.relation, command, { ...options, rules })
         dropSchema(statement, target.relation)
@@ -191,13 +192,14 @@ class Expanding {
     }
   }
 
-  /** Every action evaluates the statement's expressions again. */
+  /** Actions evaluate the statement's expressions wherever they name `new`. */
   #noteRepeatedCalls(node: Node): void {
     const [statement] = classify(deparse(node))
     const calls = (statement?.functions ?? []).filter(
       (name) => statement?.unknown.includes(name) || VOLATILE.test(name),
     )
-    if (calls.length > 0) this.notes.add(`rules would call ${calls.join(', ')}() again for each of their actions`)
+    if (calls.length > 0)
+      this.notes.add(`rules would call ${calls.join(', ')}() again wherever their actions use what it gives`)
   }
 }
 

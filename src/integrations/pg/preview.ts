@@ -115,13 +115,16 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
       types: types === undefined ? undefined : [...types, ...(overlaid?.types ?? [])],
     }
   }
+  // Rules and the rewrite ask for the same relations.
+  const lookedUp = new Map<string, Table>()
   const lookup = async (relation: string) => {
-    const known = request.tables?.get(relation)
+    const known = request.tables?.get(relation) ?? lookedUp.get(relation)
     if (known !== undefined) return known
     const [row] = await reader.rows({ text: tableQuery(relation) })
     if (!row?.[0]) throw new PreviewUnsupported(`${relation} is not in the catalog`)
     const table = readTable(row[0])
     request.tables?.set(relation, table)
+    lookedUp.set(relation, table)
     return table
   }
   const query = await previewOf(request.text, {

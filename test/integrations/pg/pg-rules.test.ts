@@ -290,7 +290,7 @@ describe('the report', () => {
   it('does not claim to know what an expression gives that every action evaluates again', async () => {
     const effect = await previewOf('INSERT INTO dice VALUES (random())')
     expect(effect?.fidelity).toBe('plausible')
-    expect(effect?.preview?.notes).toEqual(['rules would call random() again for each of their actions'])
+    expect(effect?.preview?.notes).toEqual(['rules would call random() again wherever their actions use what it gives'])
   })
 
   it('gives each evaluation of a sequence an id of its own, as the server does', async () => {
