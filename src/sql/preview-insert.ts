@@ -251,6 +251,10 @@ async function selectSource(
   options: PreviewOptions,
 ): Promise<Source> {
   const list = select.targetList
+  if (list === undefined && select.valuesLists === undefined && (select.op ?? 'SETOP_NONE') === 'SETOP_NONE') {
+    const rows = { ...select, targetList: [{ ResTarget: { val: parseExpression('1') } }] }
+    return { from: `(${deparse({ SelectStmt: rows })}) AS s__(dummy__)`, given: new Map(), rows: undefined }
+  }
   const plain =
     list !== undefined &&
     (select.op === undefined || select.op === 'SETOP_NONE') &&

@@ -96,12 +96,17 @@ async function rewrite(node: Node, options: PreviewOptions): Promise<Rewritten> 
   const { prefix, ...inside } = await rewriteWith(statement.withClause as WithClause, options)
   statement.withClause = undefined
   const { countColumns } = options
+  const command = tagOf(node)
   const { write, fired, notes } = await rewriteOne(node, {
     ...options,
     countRows: undefined,
     ...(countColumns && { countColumns: async (query: string) => await countColumns(prefix + query) }),
   })
   const main = plain(write)
+  // The server would give the statement's tag, and no rows.
+  if (command !== `${write.operation[0]}${write.operation.slice(1).toLowerCase()}Stmt`) {
+    throw new PreviewUnsupported('rules with WITH')
+  }
   return {
     ...main,
     sql: prefix + main.sql,
@@ -134,11 +139,11 @@ function leading({ sql, returning }: RewriteResult): string {
   return returning === null ? sql : `SELECT op__, old__, new__, viol__, id__ FROM (${sql}) AS q__`
 }
 
-/** A write inside WITH, of which rules may make one other write only. */
+/** A write beside WITH or inside it, of which rules may make one other write only. */
 async function rewriteOne(node: Node, options: PreviewOptions) {
-  const { writes, told, fired, notes } = await expandRules(node, rewriteWrite, options)
+  const { writes, fired, notes } = await expandRules(node, rewriteWrite, options)
   const [write] = writes
-  if (write === undefined || writes.length > 1 || told !== write) throw new PreviewUnsupported('rules with WITH')
+  if (write === undefined || writes.length > 1) throw new PreviewUnsupported('rules with WITH')
   return { write, fired, notes }
 }
 

@@ -129,8 +129,9 @@ function lateral(items: readonly Node[] | undefined): Node[] {
 
 /** The source of an INSERT as a plain SELECT, to which rows can be joined. */
 function sourceOf(insert: InsertStmt): SelectStmt {
-  const select = insert.selectStmt !== undefined && 'SelectStmt' in insert.selectStmt && insert.selectStmt.SelectStmt
-  if (!select) throw new PreviewUnsupported('DEFAULT VALUES in a rule')
+  if (insert.selectStmt === undefined) return selectOf('SELECT')
+  const select = 'SelectStmt' in insert.selectStmt && insert.selectStmt.SelectStmt
+  if (!select) throw new PreviewUnsupported('source of INSERT in a rule')
   if (select.valuesLists === undefined) {
     if (select.op !== undefined && select.op !== 'SETOP_NONE') throw new PreviewUnsupported('UNION in a rule')
     return select
@@ -138,8 +139,11 @@ function sourceOf(insert: InsertStmt): SelectStmt {
   const all = select.valuesLists.map((list) => ('List' in list ? (list.List.items ?? []) : []))
   // A column without a value gets its default.
   const given = (all[0] ?? []).map((_, index) => !all.every((list) => isDefault(list[index])))
-  if (!given.includes(true)) throw new PreviewUnsupported('DEFAULT VALUES in a rule')
   const lists = all.map((list) => list.filter((_, index) => given[index]))
+  if (!given.includes(true) && all.length === 1) {
+    delete insert.cols
+    return selectOf('SELECT')
+  }
   if (given.includes(false)) {
     if (insert.cols === undefined) throw new PreviewUnsupported('DEFAULT in a rule')
     insert.cols = insert.cols.filter((_, index) => given[index] ?? true)

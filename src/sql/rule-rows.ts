@@ -31,7 +31,9 @@ export function bindRows<T>(part: T, target: Target, rows: RuleRows): T {
     if (column === undefined || deeper.length > 0) throw new PreviewUnsupported(`${row} in a rule`)
     if (name === undefined || contains(fields, 'A_Star')) {
       const values = target.columns.map((each) => column(each.name))
-      return parseExpression(`CAST(ROW(${values.join(', ')}) AS ${target.rowType})`)
+      // Of the relation that has the rule, which may be below the view of the statement.
+      const { schema, name: relation } = target.table
+      return parseExpression(`CAST(ROW(${values.join(', ')}) AS ${quoteName(schema)}.${quoteName(relation)})`)
     }
     return parseExpression(column(name))
   })

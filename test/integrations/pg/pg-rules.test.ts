@@ -80,6 +80,17 @@ const SCHEMA = `
   CREATE VIEW both_of AS SELECT id FROM low GROUP BY id;
   CREATE RULE both_of AS ON INSERT TO both_of DO INSTEAD (
     INSERT INTO low VALUES (NEW.id, 'both'); INSERT INTO high (id) VALUES (NEW.id), (NEW.id + 1); UPDATE total SET sum = 0);
+  CREATE TABLE whole (a int, b text);
+  CREATE VIEW wholes AS SELECT b AS second, a AS first FROM whole;
+  CREATE TABLE keeps (row whole, n int);
+  CREATE RULE wholes AS ON INSERT TO whole DO ALSO INSERT INTO keeps SELECT NEW, num_nulls(NEW.*);
+  CREATE VIEW gone AS SELECT DISTINCT id FROM bin;
+  CREATE RULE gone AS ON DELETE TO gone DO INSTEAD UPDATE bin SET name = 'gone' WHERE id = OLD.id RETURNING bin.id;
+  CREATE TABLE marks (id int);
+  CREATE TABLE tick (what text DEFAULT 'tick', at int DEFAULT 5);
+  CREATE RULE ticks AS ON INSERT TO marks DO ALSO INSERT INTO tick DEFAULT VALUES;
+  CREATE RULE ticked AS ON DELETE TO marks DO ALSO INSERT INTO tick VALUES (DEFAULT, DEFAULT);
+  INSERT INTO marks VALUES (1), (2);
   CREATE TABLE off (id int);
   CREATE RULE off AS ON INSERT TO off DO INSTEAD NOTHING;
   ALTER TABLE off DISABLE RULE off;
@@ -99,7 +110,7 @@ beforeEach(() => {
   takeEffects()
 })
 
-const ALL = [...TABLES, 'entry', 'loud', 'off', 'dice', 'numbered', 'ping', 'pong']
+const ALL = [...TABLES, 'entry', 'marks', 'tick', 'whole', 'keeps', 'loud', 'off', 'dice', 'numbered', 'ping', 'pong']
 
 async function contents(on: typeof client): Promise<Record<string, unknown>> {
   const found: Record<string, unknown> = {}
@@ -156,6 +167,12 @@ describe('a write to what has rules answers and is read back as if executed', ()
     ["INSERT INTO entry VALUES (1, 'low'), (50, 'middle'), (150, 'high'), (2, DEFAULT), (160, NULL)"],
     ['INSERT INTO entry SELECT g * 5, $1 FROM generate_series(0, 25) g', ['many']],
     ['INSERT INTO entry DEFAULT VALUES'],
+    ["INSERT INTO whole VALUES (1, 'x'), (2, NULL)"],
+    ["INSERT INTO wholes VALUES ('seen', 3)"],
+    ['INSERT INTO marks VALUES (1), (2), (3)'],
+    ['DELETE FROM marks WHERE id < 3'],
+    ['DELETE FROM gone'],
+    ['WITH w AS (DELETE FROM gone RETURNING id) SELECT id + 1 AS next FROM w'],
     ['INSERT INTO both_of VALUES (1), (5), (9)'],
     ["UPDATE entry SET v = 'never'"],
     ['DELETE FROM entry'],
