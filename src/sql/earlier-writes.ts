@@ -21,6 +21,8 @@ export function isOfEarlierWrite(id: string | null): boolean {
 
 interface Write {
   readonly table: Table
+  /** `u`, `d`: what may set foreign keys in motion. */
+  readonly operations: ReadonlySet<string>
   /** Query of the leading columns, over the writes before it. */
   readonly body: string
 }
@@ -62,14 +64,16 @@ export class EarlierWrites {
 
   /** True when a write before may have set foreign keys in motion, which later ones would see. */
   get cascades(): boolean {
-    return this.#writes.some(({ table }) => mayCascade(table, new Set(['u', 'd'])))
+    return this.#writes.some(({ table, operations }) => mayCascade(table, operations))
   }
 
   /** Adds the next write, and gives its query over those before. @throws PreviewUnsupported */
-  async add({ table, sql }: RewriteResult): Promise<string> {
+  async add({ table, sql, operation, upsert }: RewriteResult): Promise<string> {
     const body = await this.#over(sql)
     const whole = this.#withEarlier(body, sql)
-    this.#writes.push({ table, body })
+    const operations = new Set(operation === 'DELETE' ? ['d'] : operation === 'UPDATE' || upsert ? ['u'] : [])
+    if (operation === 'MERGE') operations.add('u').add('d')
+    this.#writes.push({ table, operations, body })
     return whole
   }
 

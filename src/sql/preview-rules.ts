@@ -31,6 +31,8 @@ export interface Expansion {
   readonly operation: RewriteResult['operation']
   readonly fired: readonly FiredRule[]
   readonly notes: readonly string[]
+  /** Made up for rows that actions see, besides those of the writes. */
+  readonly syntheticIds: readonly string[]
 }
 
 /** Works out one write that no rule changes. */
@@ -63,18 +65,26 @@ export async function expandRules(node: Node, plain: PlainRewrite, options: Prev
   if (operation === undefined) throw new PreviewUnsupported(tagOf(node).replace(/Stmt$/, ''))
   const expansion = new Expanding(plain, options)
   await expansion.expand(node, 'original', options.rules?.applied ?? new Set(), [])
-  const { found, fired, notes } = expansion
+  const { found, fired, notes, syntheticIds } = expansion
   // As in QueryRewrite: the statement itself, or the last of the same command that is done instead of it.
   const told =
     found.find(({ source }) => source === 'original') ??
     found.findLast(({ source, write }) => source === 'instead' && write.operation === operation)
-  return { writes: found.map(({ write }) => write), told: told?.write, operation, fired, notes: [...notes] }
+  return {
+    writes: found.map(({ write }) => write),
+    told: told?.write,
+    operation,
+    fired,
+    notes: [...notes],
+    syntheticIds,
+  }
 }
 
 class Expanding {
   readonly found: Found[] = []
   readonly fired: FiredRule[] = []
   readonly notes = new Set<string>()
+  readonly syntheticIds: string[] = []
   readonly #plain: PlainRewrite
   readonly #earlier: EarlierWrites
 
@@ -91,7 +101,11 @@ class Expanding {
     const { table } = target
     if (table.rowSecurityActive) throw new PreviewUnsupported(`${table.name} has rules and row security`)
     const rules = firingRules(table, command)
-    for (const { name } of rules) this.fired.push({ target: `${table.schema}.${table.name}`, name })
+    const owner = `${table.schema}.${table.name}`
+    for (const { name } of rules) {
+      const told = this.fired.some((rule) => rule.target === owner && rule.name === name)
+      if (!told) this.fired.push({ target: owner, name })
+    }
     const event = `${table.oid} ${command}`
     const acts = rules.some(({ actions }) => actions.length > 0)
     const replaced = rules.some(({ instead, condition }) => instead && condition === undefined)
@@ -167,11 +181,13 @@ class Expanding {
     const { command, statement, target } = fired
     const changes = command === 'UPDATE' && (mentions(action, 'new') || mentions(rule.condition, 'new'))
     const needsRows = changes || mentions(action, 'old') || mentions(rule.condition, 'old')
-    const { item, rows } = await contextOf({ ...fired, statement: copyOf(statement) }, needsRows, this.#earlier.options)
+    const context = await contextOf({ ...fired, statement: copyOf(statement) }, needsRows, this.#earlier.options)
+    const { item, rows } = context
     const bound = bindRows(action, target, rows)
     const condition = rule.condition === undefined ? undefined : bindRows(rule.condition, target, rows)
     const neutral = neutralise(bound, () => this.#earlier.options.syntheticIds(1)[0] ?? 'NULL')
     for (const note of neutral.notes) this.notes.add(note)
+    this.syntheticIds.push(...context.syntheticIds, ...neutral.syntheticIds)
     const write = Object.values(bound)[0] as { returningClause?: ReturningClause | undefined; withClause?: unknown }
     if (contains(write.withClause, 'InsertStmt', 'UpdateStmt', 'DeleteStmt', 'MergeStmt')) {
       throw new PreviewUnsupported(`WITH that writes in rule ${rule.name}`)
@@ -179,14 +195,14 @@ class Expanding {
     const asked = statement.returningClause
     if (asked === undefined || write.returningClause === undefined) delete write.returningClause
     else write.returningClause = returningThrough(asked, write.returningClause, bound, target)
-    await this.#refuseRowSecurity(bound)
+    await this.#refuseRowSecurity({ bound, condition })
     joinContext(bound, item, condition)
     await this.expand(bound, rule.instead ? 'instead' : 'also', new Set(), events)
   }
 
   /** A rule reads and writes with the rights of its owner, whose policies are others. */
-  async #refuseRowSecurity(action: Node): Promise<void> {
-    for (const { relation } of relationUses(action)) {
+  async #refuseRowSecurity(rule: unknown): Promise<void> {
+    for (const { relation } of relationUses(rule)) {
       const table = await this.#earlier.options.lookup(relationKey(relation))
       if (table.rowSecurityActive) throw new PreviewUnsupported(`a rule reaches ${table.name}, which has row security`)
     }

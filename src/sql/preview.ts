@@ -124,12 +124,13 @@ function plain({ operation, table, returning, upsert, sql, syntheticIds }: Rewri
 /** A write that nobody hears of: it has no rows. */
 const NOTHING = 'SELECT NULL::text WHERE false'
 
-function byRules({ writes, told, operation, fired, notes }: Expansion): Rewritten {
+function byRules({ writes, told, operation, fired, notes, syntheticIds }: Expansion): Rewritten {
   const at = told === undefined ? writes.length : writes.indexOf(told)
   const parts = writes.flatMap((write, index): PreviewPart[] =>
     write === told ? [] : [{ operation: write.operation, table: write.table, sql: leading(write), last: index > at }],
   )
-  const more = { parts, sequential: true, fired, notes, syntheticIds: writes.flatMap((write) => write.syntheticIds) }
+  const ids = [...syntheticIds, ...writes.flatMap((write) => write.syntheticIds)]
+  const more = { parts, sequential: true, fired, notes, syntheticIds: ids }
   if (told !== undefined) return { ...plain(told), ...more }
   return { operation, table: null, returning: null, upsert: false, sql: NOTHING, ...more }
 }
@@ -141,10 +142,10 @@ function leading({ sql, returning }: RewriteResult): string {
 
 /** A write beside WITH or inside it, of which rules may make one other write only. */
 async function rewriteOne(node: Node, options: PreviewOptions) {
-  const { writes, fired, notes } = await expandRules(node, rewriteWrite, options)
+  const { writes, fired, notes, syntheticIds } = await expandRules(node, rewriteWrite, options)
   const [write] = writes
   if (write === undefined || writes.length > 1) throw new PreviewUnsupported('rules with WITH')
-  return { write, fired, notes }
+  return { write: { ...write, syntheticIds: [...syntheticIds, ...write.syntheticIds] }, fired, notes }
 }
 
 async function rewriteWrite(node: Node, options: PreviewOptions): Promise<RewriteResult> {

@@ -314,6 +314,7 @@ describe('the report', () => {
     const effect = await previewOf("INSERT INTO numbered (v) VALUES ('a'), ('b')")
     const ids = effect?.preview?.diff.flatMap(({ field, after }) => (field === 'id' ? [after] : []))
     expect(new Set(ids).size).toBe(4)
+    expect([...new Set(effect?.syntheticIds)].sort()).toEqual(ids?.map(String).sort())
   })
 })
 
