@@ -46,10 +46,10 @@ export interface Preview {
 
 /** An effect of a write that the write itself does not name. */
 export interface SecondaryEffect {
-  readonly kind: 'trigger' | 'policy' | 'cascade'
+  readonly kind: 'trigger' | 'policy' | 'rule' | 'cascade'
   /** The table it belongs to, or for a cascade the one it would change. */
   readonly target: string
-  /** Name of the trigger, policy or foreign key. */
+  /** Name of the trigger, policy, rule or foreign key. */
   readonly name: string
   /** Records it would change, where they were counted. */
   readonly rows?: number

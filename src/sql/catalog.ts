@@ -134,6 +134,17 @@ export interface Trigger {
   readonly type: number
 }
 
+/** A rewrite rule; it fires only where {@link enabled}. */
+export interface Rule {
+  readonly name: string
+  /** `2` UPDATE, `3` INSERT, `4` DELETE. */
+  readonly event: string
+  /** By `ALTER TABLE … ENABLE RULE` and the session's replication role. */
+  readonly enabled: boolean
+  /** The CREATE RULE command, in which every column is qualified. */
+  readonly definition: string
+}
+
 /** A policy that applies to the current user. */
 export interface Policy {
   readonly name: string
@@ -159,8 +170,8 @@ export interface Table {
   readonly triggers: readonly string[] | null
   readonly triggerTypes: readonly Trigger[] | null
   readonly rules: readonly string[] | null
-  /** The commands rules are for: `2` UPDATE, `3` INSERT, `4` DELETE, without repeats. */
-  readonly ruleEvents?: readonly string[] | null
+  /** In the order in which they fire. */
+  readonly ruleDefinitions?: readonly Rule[] | null
   /** Row security is in force for the current user. */
   readonly rowSecurityActive: boolean
   readonly policies: readonly Policy[] | null
@@ -309,7 +320,11 @@ export function tableQuery(relation: string): string {
   'triggerTypes', (SELECT json_agg(json_build_object('name', g.tgname, 'type', g.tgtype)) FROM pg_trigger g
     WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
   'rules', (SELECT json_agg(r.rulename) FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
-  'ruleEvents', (SELECT json_agg(DISTINCT r.ev_type::text) FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
+  'ruleDefinitions', (SELECT json_agg(json_build_object(
+      'name', r.rulename, 'event', r.ev_type::text, 'definition', pg_get_ruledef(r.oid),
+      'enabled', r.ev_enabled = 'A' OR r.ev_enabled =
+        CASE WHEN current_setting('session_replication_role') = 'replica' THEN 'R' ELSE 'O' END) ORDER BY r.rulename)
+    FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
   'rowSecurityActive', row_security_active(c.oid),
   'policies', CASE WHEN row_security_active(c.oid) THEN (SELECT json_agg(json_build_object(
       'name', p.polname, 'command', p.polcmd, 'permissive', p.polpermissive,

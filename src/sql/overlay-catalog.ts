@@ -98,6 +98,16 @@ function functionsNaming(functions: readonly string[]): string {
         lower(CASE WHEN p.prosrc = '' THEN pg_get_functiondef(p.oid) ELSE p.prosrc END)) > 0)), '[]')`
 }
 
+/** Rows of one oid: what a write to one of these relations may reach through rules and views, themselves included. */
+export function reachedQuery(oids: readonly string[]): string {
+  return `WITH RECURSIVE reached(oid) AS (
+  SELECT unnest(${textArray(oids)}::oid[])
+  UNION
+  SELECT d.refobjid FROM reached r JOIN pg_rewrite w ON w.ev_class = r.oid
+  JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
+) SELECT oid::text FROM reached`
+}
+
 /** Reads the cell of {@link resolutionQuery}. */
 export function readResolution(json: string): Resolution {
   return JSON.parse(json) as Resolution

@@ -19,6 +19,7 @@ import {
 import { bindReturning, tableoidOf } from './preview-returning.js'
 import { assignedNames, resolveTarget } from './preview-target.js'
 import type { RewriteResult } from './rewrite-result.js'
+import { leftByRules } from './rule-rows.js'
 import { contains, quoteName } from './tree.js'
 import { violationColumn } from './violation-column.js'
 
@@ -43,42 +44,14 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
   )
   dropSchema(statement, target.relation)
   const { columns, table, quotedAlias, view } = target
-  const prefix = withPrefix(statement.withClause)
-  const syntheticIds: string[] = []
-  const takeIds = (count: number, column: Column): readonly string[] => {
-    const ids = options.syntheticIds(count, column)
-    syntheticIds.push(...ids)
-    return ids
-  }
-  const source = await sourceOf(statement, target, options, (column) => idPerRow(takeIds(1, column)))
-  dropOverridden(statement, columns, source.given)
-
-  const drawsIds = columns.some((column) => !source.given.has(column.name) && usesSequence(column))
-  const rows = drawsIds
-    ? (source.rows ?? (await countRows(`${prefix}SELECT count(*) FROM ${source.from}`, options)))
-    : 0
-  const ids = (column: Column): string => {
-    if (rows === 0) return 'NULL'
-    if (rows !== undefined && rows <= MAX_LISTED_IDS) return idPerRow(takeIds(rows, column))
-    return `(${takeIds(1, column)[0]}::bigint + row_number() OVER () - 1)`
-  }
-  const list = columns.map((column) => {
-    const value = source.given.get(column.name) ?? castTo(column, defaultOf(column, target, ids))
-    return `${column.generated ? 'NULL' : value} AS ${quoteName(column.name)}`
-  })
-  const inserted = withGenerated(
-    `SELECT ${[...list, 'row_number() OVER () AS ord__'].join(', ')} FROM ${source.from}`,
-    columns,
-    ['ord__'],
-    tableoidOf(table, 'b__'),
-  )
+  const { prefix, inserted, given, syntheticIds } = await newRows(statement, target, options)
   const result = { operation: 'INSERT' as const, table, target, syntheticIds }
   if (statement.onConflictClause !== undefined) {
     const { sql, ...found } = await conflictingInsert(statement.onConflictClause, {
       target,
       inserted,
       madeUp: new Set(
-        columns.filter((column) => !source.given.has(column.name) && usesSequence(column)).map(({ name }) => name),
+        columns.filter((column) => !given.has(column.name) && usesSequence(column)).map(({ name }) => name),
       ),
       statement,
       options,
@@ -118,6 +91,55 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
   }
 }
 
+/** What an INSERT would insert. */
+export interface NewRows {
+  /** WITH of the statement. */
+  readonly prefix: string
+  /** Query of whole rows with their order in `ord__`. */
+  readonly inserted: string
+  /** Columns that the statement gives values for. */
+  readonly given: ReadonlyMap<string, string>
+  readonly syntheticIds: readonly string[]
+}
+
+/** The rows an INSERT would insert, before it meets those that are there. */
+export async function newRows(statement: InsertStmt, target: Target, options: PreviewOptions): Promise<NewRows> {
+  const { columns } = target
+  const prefix = withPrefix(statement.withClause)
+  const syntheticIds: string[] = []
+  const takeIds = (count: number, column: Column): readonly string[] => {
+    const ids = options.syntheticIds(count, column)
+    syntheticIds.push(...ids)
+    return ids
+  }
+  const source = await sourceOf(statement, target, options, (column) => idPerRow(takeIds(1, column)))
+  dropOverridden(statement, columns, source.given)
+
+  const drawsIds = columns.some((column) => !source.given.has(column.name) && usesSequence(column))
+  const rows = drawsIds
+    ? (source.rows ?? (await countRows(`${prefix}SELECT count(*) FROM ${source.from}`, options)))
+    : 0
+  const ids = (column: Column): string => {
+    if (rows === 0) return 'NULL'
+    if (rows !== undefined && rows <= MAX_LISTED_IDS) return idPerRow(takeIds(rows, column))
+    return `(${takeIds(1, column)[0]}::bigint + row_number() OVER () - 1)`
+  }
+  const list = columns.map((column) => {
+    const value = source.given.get(column.name) ?? castTo(column, defaultOf(column, target, ids))
+    return `${column.generated ? 'NULL' : value} AS ${quoteName(column.name)}`
+  })
+  const inserted = withGenerated(
+    `SELECT ${[...list, 'row_number() OVER () AS ord__'].join(', ')} FROM ${source.from}`,
+    columns,
+    ['ord__'],
+    tableoidOf(target.table, 'b__'),
+  )
+  const { given } = source
+  const kept = leftByRules(options, target, { fresh: (name) => `i__.${quoteName(name)}` })
+  if (kept === undefined) return { prefix, given, syntheticIds, inserted }
+  return { prefix, given, syntheticIds, inserted: `SELECT i__.* FROM (${inserted}) AS i__ WHERE ${kept}` }
+}
+
 function usesSequence(column: Column): boolean {
   return column.identity !== '' || /nextval\(/.test(column.default ?? '')
 }
@@ -151,7 +173,7 @@ async function sourceOf(
   ) {
     return valuesSource(select.valuesLists, columns, target, oneId)
   }
-  return await selectSource(select, columns, options)
+  return await selectSource(select, columns, withPrefix(statement.withClause), options)
 }
 
 /** What one column of an INSERT's list means: a column, or a part of one. */
@@ -225,8 +247,17 @@ function columnAliases(count: number): string {
   return Array.from({ length: count }, (_, index) => `x${index}`).join(', ')
 }
 
-async function selectSource(select: SelectStmt, all: readonly Place[], options: PreviewOptions): Promise<Source> {
+async function selectSource(
+  select: SelectStmt,
+  all: readonly Place[],
+  prefix: string,
+  options: PreviewOptions,
+): Promise<Source> {
   const list = select.targetList
+  if (list === undefined && select.valuesLists === undefined && (select.op ?? 'SETOP_NONE') === 'SETOP_NONE') {
+    const rows = { ...select, targetList: [{ ResTarget: { val: parseExpression('1') } }] }
+    return { from: `(${deparse({ SelectStmt: rows })}) AS s__(dummy__)`, given: new Map(), rows: undefined }
+  }
   const plain =
     list !== undefined &&
     (select.op === undefined || select.op === 'SETOP_NONE') &&
@@ -246,7 +277,7 @@ async function selectSource(select: SelectStmt, all: readonly Place[], options: 
     }
   } else {
     if (options.countColumns === undefined) throw new PreviewUnsupported('the number of columns is not known')
-    width = await options.countColumns(deparse({ SelectStmt: select }))
+    width = await options.countColumns(prefix + deparse({ SelectStmt: select }))
   }
   if (width > all.length) throw new PreviewUnsupported('more values than columns')
   const given = collect(

@@ -1,5 +1,5 @@
 import type { Node, RangeVar, WithClause } from '@pgsql/types'
-import type { Column, Table } from './catalog.js'
+import type { Column, Rule, Table } from './catalog.js'
 import { deparse, parseExpression } from './grammar.js'
 import { nameParts, quoteName, replace, walk } from './tree.js'
 import { isReadInPart, readInPart } from './unreadable.js'
@@ -38,6 +38,22 @@ export interface PreviewOptions {
    * INSERT. Without it, only inference by plain columns is supported.
    */
   arbiters?(statement: string): Promise<readonly string[]>
+  /** A written view is read by its query, so that {@link source} counts for the tables in it. */
+  readonly inlineViews?: boolean
+  /** Where rules have been applied already; undefined for a statement as it is written. */
+  readonly rules?: RuleScope
+  /** Rules do not count (COPY), or make a statement unsupported (what foreign keys do). */
+  readonly withoutRules?: 'ignored' | 'refused' | undefined
+}
+
+/** How far the rules of what a statement writes to have been applied. */
+export interface RuleScope {
+  /** Oids of relations whose rules are behind us. */
+  readonly applied: ReadonlySet<string>
+  /** Conditions of INSTEAD rules, over `old` and `new`: rows that meet one are left to the rule. */
+  readonly unless: readonly Node[]
+  /** Oid of the relation that is to be taken as the written one, views and all. */
+  readonly stopAt?: string
 }
 
 /** A written view over the one table its rows come from. */
@@ -81,11 +97,15 @@ const RULE_EVENTS: Readonly<Record<Command, string>> = {
   UPSERT: '23',
 }
 
-/** A rule for the command makes something else of it. @throws PreviewUnsupported */
-export function refuseRules(table: Table, command: Command): void {
-  if (table.rules === null) return
-  const events = table.ruleEvents ?? ['2', '3', '4']
-  if (events.some((event) => RULE_EVENTS[command].includes(event))) {
+/** The rules of a relation that make something else of the command, in the order in which they fire. */
+export function rulesFor(table: Table, command: Command): readonly Rule[] {
+  return (table.ruleDefinitions ?? []).filter((rule) => rule.enabled && RULE_EVENTS[command].includes(rule.event))
+}
+
+/** @throws PreviewUnsupported where rules have not been applied to the statement. */
+export function refuseRules(table: Table, command: Command, { rules, withoutRules }: PreviewOptions): void {
+  if (table.rules === null || rules?.applied.has(table.oid) || withoutRules === 'ignored') return
+  if (table.ruleDefinitions == null || rulesFor(table, command).length > 0) {
     throw new PreviewUnsupported(`${table.name} has rules`)
   }
 }
@@ -102,7 +122,8 @@ export function dropSchema(statement: unknown, relation: RangeVar): void {
 
 /** The written table in a FROM clause, with its alias. */
 export function readFrom(target: Target, options: PreviewOptions, alias: string = target.alias): string {
-  const { schema, name } = target.table
+  const { schema, name, view } = target.table
+  if (view && options.inlineViews) return `(${view.replace(/;\s*$/, '')}) AS ${quoteName(alias)}`
   // With its schema, because WITH may define the bare name as something else.
   const named: RangeVar = { ...target.relation, schemaname: schema, relname: name, alias: { aliasname: alias } }
   const source = options.source?.(target.table, alias)

@@ -34,7 +34,10 @@ export interface ReturningScope {
 
 const SYSTEM = new Set(['tableoid', 'ctid', 'xmin', 'xmax', 'cmin', 'cmax'])
 
-function versions(clause: ReturningClause | undefined, taken: readonly string[]): { old: string; fresh: string } {
+export function versionNames(
+  clause: ReturningClause | undefined,
+  taken: readonly string[],
+): { old: string; fresh: string } {
   const given = new Map<string, string>()
   for (const option of clause?.options ?? []) {
     if ('ReturningOption' in option) given.set(option.ReturningOption.option ?? '', option.ReturningOption.value ?? '')
@@ -48,7 +51,7 @@ function versions(clause: ReturningClause | undefined, taken: readonly string[])
 
 /** True when RETURNING asks for the row before. */
 export function returnsOld(statement: Returning, target: Target, from: readonly Node[] = []): boolean {
-  const { old } = versions(statement.returningClause, namesIn(target, from))
+  const { old } = versionNames(statement.returningClause, namesIn(target, from))
   let found = false
   walk(statement.returningClause?.exprs, (tag, value: { fields?: Node[] }) => {
     if (tag === 'ColumnRef' && old !== '' && nameParts(value.fields)[0] === old) found = true
@@ -71,7 +74,7 @@ export function bindReturning(statement: Returning, scope: ReturningScope): stri
   const expressions = statement.returningClause?.exprs
   if (expressions === undefined) return null
   const { target, from = [] } = scope
-  const named = versions(statement.returningClause, namesIn(target, from))
+  const named = versionNames(statement.returningClause, namesIn(target, from))
   const all = (column: ((name: string) => string) | null) =>
     target.visible.map((name) => `${column === null ? 'NULL' : column(name)} AS ${quoteName(name)}`)
   return expressions.flatMap((expression) => {
@@ -176,7 +179,7 @@ function starOf(item: Node): string[] {
 
 /** Names of the RETURNING columns, as PostgreSQL would give them. */
 export function returningNames(statement: Returning, target: Target): string[] {
-  const named = versions(statement.returningClause, [target.alias])
+  const named = versionNames(statement.returningClause, [target.alias])
   return (statement.returningClause?.exprs ?? []).flatMap((expression) => {
     const star = starQualifier(expression)
     if (star === undefined) return ['ResTarget' in expression ? resultName(expression.ResTarget) : '?column?']

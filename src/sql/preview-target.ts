@@ -15,10 +15,13 @@ export async function resolveTarget(
   if (relation?.relname === undefined) throw new PreviewUnsupported('the statement names no table')
   const schema = relation.schemaname ? `${quoteName(relation.schemaname)}.` : ''
   const found = await options.lookup(schema + quoteName(relation.relname))
-  if (found.kind === 'v') return await viewTarget(found, relation, command, options, assigned)
-  const table = judgedInPart(found, command === 'INSERT' ? undefined : new Set(assigned))
-  if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
-  refuseRules(table, command)
+  const stops = found.oid === options.rules?.stopAt
+  if (found.kind === 'v' && !stops) return await viewTarget(found, relation, command, options, assigned)
+  const table = found.kind === 'v' ? found : judgedInPart(found, command === 'INSERT' ? undefined : new Set(assigned))
+  if (!stops) {
+    if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
+    refuseRules(table, command, options)
+  }
   const columns = table.columns ?? []
   const alias = relation.alias?.aliasname ?? relation.relname
   const visible = columns.map(({ name }) => name)

@@ -19,6 +19,7 @@ import { bindReturning, returnsOld, tableoidOf } from './preview-returning.js'
 import { assignedNames, resolveTarget } from './preview-target.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { policyTest } from './row-security.js'
+import { changedColumns, columnOf, leftByRules } from './rule-rows.js'
 import { contains, nameParts, quoteName, quoteText, walk } from './tree.js'
 import { isReadInPart } from './unreadable.js'
 import { referencedColumn, violationColumn } from './violation-column.js'
@@ -71,12 +72,19 @@ async function located(
   return parseExpression(`(${old.table}, ${old.address}) = ${row}`)
 }
 
-/** The condition of a statement, with what row security adds to it. */
-export function whereOf(condition: Node | undefined, command: 'w' | 'd', target: Target, old: OldRow): string {
+/** The condition of a statement, with what row security and rules add to it. */
+export function whereOf(
+  condition: Node | undefined,
+  command: 'w' | 'd',
+  target: Target,
+  old: OldRow,
+  left?: string,
+): string {
   if (contains(condition, 'CurrentOfExpr')) throw new PreviewUnsupported('WHERE CURRENT OF')
   const terms = condition === undefined ? [] : [`(${deparse(condition)})`]
   const policies = policyTest(target.table, command, 'using', old.column)
   if (policies !== undefined) terms.push(policies)
+  if (left !== undefined) terms.push(left)
   return terms.length === 0 ? '' : ` WHERE ${terms.join(' AND ')}`
 }
 
@@ -92,19 +100,8 @@ function names(root: unknown, { alias, visible }: Target): boolean {
   return found
 }
 
-/**
- * `UPDATE t SET c = e FROM f WHERE w RETURNING r` becomes a SELECT over `f` and
- * a LATERAL subquery of the same name as `t`: inside it `t` is the old row
- * (what SET and WHERE see), outside the new one (what RETURNING sees). Through a
- * view the table's row is `n__`, and the name stands for the view's columns of it.
- */
-export async function previewUpdate(statement: UpdateStmt, options: PreviewOptions): Promise<RewriteResult> {
-  const target = await resolveTarget(statement.relation, 'UPDATE', options, assignedNames(statement.targetList))
-  dropSchema(statement, target.relation)
-  const { table, columns, quotedAlias, view } = target
-  const old = oldRow(target, options)
-  const rows = new Map([...namedRows(statement.fromClause ?? []), wholeRow(target, options)])
-  spellWholeRows([statement.targetList, statement.whereClause], rows)
+/** The value of each column after an UPDATE, as text over {@link OldRow.from}; NULL for generated columns. */
+export function changedValues(statement: UpdateStmt, target: Target, options: PreviewOptions, old: OldRow) {
   const syntheticIds: string[] = []
   const assigned = assignments(
     statement.targetList ?? [],
@@ -116,17 +113,35 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
     },
     old.column,
   )
-  const newValues = columns.map((column) => {
-    const value = column.generated ? 'NULL' : (assigned.values.get(column.name) ?? old.column(column))
-    return `${value} AS ${quoteName(column.name)}`
-  })
+  const values = target.columns.map((column) =>
+    column.generated ? 'NULL' : (assigned.values.get(column.name) ?? old.column(column)),
+  )
+  return { assigned, values, syntheticIds }
+}
+
+/**
+ * `UPDATE t SET c = e FROM f WHERE w RETURNING r` becomes a SELECT over `f` and
+ * a LATERAL subquery of the same name as `t`: inside it `t` is the old row
+ * (what SET and WHERE see), outside the new one (what RETURNING sees). Through a
+ * view the table's row is `n__`, and the name stands for the view's columns of it.
+ */
+export async function previewUpdate(statement: UpdateStmt, options: PreviewOptions): Promise<RewriteResult> {
+  const target = await resolveTarget(statement.relation, 'UPDATE', options, assignedNames(statement.targetList))
+  dropSchema(statement, target.relation)
+  const { table, columns, quotedAlias, view } = target
+  const old = oldRow(target, options)
+  const named = new Map([...namedRows(statement.fromClause ?? []), wholeRow(target, options)])
+  spellWholeRows([statement.targetList, statement.whereClause], named)
+  const { assigned, values, syntheticIds } = changedValues(statement, target, options, old)
+  const newValues = columns.map(({ name }, index) => `${values[index]} AS ${quoteName(name)}`)
   const from = statement.fromClause ?? []
   const wantsOld = returnsOld(statement, target, from)
   const kept = wantsOld ? target.visible.map((name, index) => `${quotedAlias}.${quoteName(name)} AS o${index}__`) : []
   const hidden = ['to__', 'ctid__', 'old__', ...kept.map((_, index) => `o${index}__`)]
   const leading = [`${old.table} AS to__`, `${old.address} AS ctid__`, `${textArray(columns.map(old.column))} AS old__`]
+  const rows = { old: columnOf(target, columns.map(old.column)), fresh: changedColumns(target, values) }
   const condition = await located(statement.whereClause, target, old, options)
-  const where = whereOf(condition, 'w', target, old)
+  const where = whereOf(condition, 'w', target, old, leftByRules(options, target, rows))
   const changedRow = withGenerated(
     `SELECT ${[...leading, ...kept, ...newValues].join(', ')} FROM ${old.from}${assigned.joins.join('')}${where}`,
     columns,
@@ -205,8 +220,9 @@ export async function previewDelete(statement: DeleteStmt, options: PreviewOptio
     ...(returning ?? []),
   ]
   const sources = [old.from, ...using.map((item) => deparse(item))]
+  const rows = { old: columnOf(target, columns.map(old.column)) }
   const condition = await located(statement.whereClause, target, old, options)
-  const where = whereOf(condition, 'd', target, old)
+  const where = whereOf(condition, 'd', target, old, leftByRules(options, target, rows))
   return {
     operation: 'DELETE',
     table,

@@ -1,5 +1,5 @@
 import type { Node, RangeVar, SelectStmt } from '@pgsql/types'
-import type { Column, Table } from './catalog.js'
+import type { Column, Table, Trigger } from './catalog.js'
 import { unanswered } from './foretold.js'
 import { deparse, parseOne } from './grammar.js'
 import {
@@ -27,6 +27,11 @@ const INSTEAD_OF = 64
 const EVENTS: Readonly<Record<Command, number>> = { INSERT: 4, DELETE: 8, UPDATE: 16, UPSERT: 20, MERGE: 28 }
 const MAX_LAYERS = 20
 
+/** A trigger of a view that acts instead of the command. */
+export function insteadTrigger(view: Table, command: Command): Trigger | undefined {
+  return view.triggerTypes?.find(({ type }) => (type & INSTEAD_OF) !== 0 && (type & EVENTS[command]) !== 0)
+}
+
 /** Finds the table an automatically updatable view writes to. @throws PreviewUnsupported */
 export async function viewTarget(
   view: Table,
@@ -41,10 +46,11 @@ export async function viewTarget(
   let cascaded = false
   let table = view
   let from: RangeVar = relation
-  while (table.kind === 'v') {
-    const instead = table.triggerTypes?.find(({ type }) => (type & INSTEAD_OF) !== 0 && (type & EVENTS[command]) !== 0)
+  const stopAt = options.rules?.stopAt
+  while (table.kind === 'v' && table.oid !== stopAt) {
+    const instead = insteadTrigger(table, command)
     if (instead !== undefined) throw new PreviewUnsupported(`trigger ${instead.name} of ${table.name} acts instead`)
-    refuseRules(table, command)
+    refuseRules(table, command, options)
     if (layers.length >= MAX_LAYERS) throw new PreviewUnsupported('too many views over views')
     cascaded ||= table.checkOption === 'cascaded'
     const layer = layerOf(table, cascaded || table.checkOption === 'local')
@@ -60,13 +66,15 @@ export async function viewTarget(
     const schema = from.schemaname ? `${quoteName(from.schemaname)}.` : ''
     table = await options.lookup(schema + quoteName(from.relname ?? ''))
   }
-  if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
-  refuseRules(table, command)
+  if (table.oid !== stopAt) {
+    if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
+    refuseRules(table, command, options)
+  }
   // Whoever may not read the table still reads it through the view, with its owner's rights.
-  const indirect = isReadInPart(table)
+  const indirect = table.kind !== 'v' && isReadInPart(table)
   if (indirect) table = throughView(view, table, columnOf)
   const written = assigned.flatMap((name) => columnOf.get(name) ?? [])
-  table = judgedInPart(table, command === 'INSERT' ? undefined : new Set(written))
+  if (table.kind !== 'v') table = judgedInPart(table, command === 'INSERT' ? undefined : new Set(written))
   const columns = table.columns ?? []
   const alias = relation.alias?.aliasname ?? relation.relname ?? ''
   const base: Target = {
@@ -179,7 +187,9 @@ function oldRows(layers: readonly Layer[], base: Target, options: PreviewOptions
   const hidden = base.columns.map((_, index) => `b${index}__`)
   const kept = base.columns.map(({ name }, index) => `r__.${quoteName(name)} AS ${hidden[index]}`)
   own.push(...systemColumns(layers, base.columns).map((name) => `r__.${name} AS ${name}`))
-  let text = `SELECT r__.tableoid AS to__, r__.ctid AS ctid__, ${[...kept, ...own].join(', ')} FROM ${readFrom(base, options, 'r__')}`
+  // A view with rules has no addresses of its own.
+  const address = base.table.kind === 'v' ? ['NULL::oid', 'NULL::tid'] : ['r__.tableoid', 'r__.ctid']
+  let text = `SELECT ${address[0]} AS to__, ${address[1]} AS ctid__, ${[...kept, ...own].join(', ')} FROM ${readFrom(base, options, 'r__')}`
   for (const layer of layers) {
     const below = quoteName(layer.below)
     const carried = ['to__', 'ctid__', ...hidden].map((name) => `${below}.${name}`)

@@ -7,6 +7,7 @@ import { previewInsert } from './preview-insert.js'
 import { previewMerge } from './preview-merge.js'
 import { type PreviewOptions, PreviewUnsupported } from './preview-parts.js'
 import { returningNames } from './preview-returning.js'
+import { type Expansion, expandRules, type FiredRule } from './preview-rules.js'
 import { previewDelete, previewUpdate } from './preview-update.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { contains, copyOf, quoteName, tagOf } from './tree.js'
@@ -22,6 +23,8 @@ export interface PreviewPart {
   readonly table: Table
   /** SELECT with exactly the leading columns. */
   readonly sql: string
+  /** It comes after the main query. */
+  readonly last?: boolean
 }
 
 /**
@@ -32,7 +35,7 @@ export interface PreviewPart {
  */
 export interface PreviewQuery {
   readonly operation: 'INSERT' | 'UPDATE' | 'DELETE' | 'MERGE' | 'SELECT'
-  /** Null for a SELECT over data-modifying WITH. */
+  /** Null for a SELECT over data-modifying WITH, and for a write that rules leave nothing of. */
   readonly table: Table | null
   readonly returning: number | null
   readonly upsert: boolean
@@ -41,8 +44,12 @@ export interface PreviewQuery {
   /** Of DO UPDATE: names of the constraints or indexes whose conflicts it handles. */
   readonly arbiters?: readonly string[]
   readonly sql: string
-  /** Data-modifying WITH parts, each to be read on its own. */
+  /** Data-modifying WITH parts, and what rules make of a write, each to be read on its own. */
   readonly parts: readonly PreviewPart[]
+  /** The parts are done one after the other, and each sees those before. */
+  readonly sequential?: boolean
+  /** Rules that fire. */
+  readonly fired?: readonly FiredRule[]
   readonly syntheticIds: readonly string[]
   /** What the preview does not see, one sentence each. */
   readonly notes: readonly string[]
@@ -57,18 +64,18 @@ export async function previewOf(text: string, options: PreviewOptions): Promise<
   const node = parseOne(text)
   const neutralised = neutralise(node, () => options.syntheticIds(1)[0] ?? 'NULL')
   const query = await rewrite(node, options)
-  verify(query.sql)
-  for (const part of query.parts) verify(part.sql)
+  refuseUnlessRead(query.sql)
+  for (const part of query.parts) refuseUnlessRead(part.sql)
   const tables = [query.table, ...query.parts.map((part) => part.table)].filter((table) => table !== null)
   return {
     ...query,
     syntheticIds: [...neutralised.syntheticIds, ...query.syntheticIds],
-    notes: [...neutralised.notes, ...new Set(tables.flatMap((table) => blindSpots(table)))],
+    notes: [...neutralised.notes, ...(query.notes ?? []), ...new Set(tables.flatMap((table) => blindSpots(table)))],
   }
 }
 
-/** The last word on a rewrite is PostgreSQL's own grammar: it must be one statement that reads. */
-function verify(sql: string): void {
+/** The last word on a rewrite is PostgreSQL's own grammar: it must be one statement that reads. @throws PreviewUnsupported */
+export function refuseUnlessRead(sql: string): void {
   const statements = classify(sql)
   const [only] = statements
   if (only === undefined || statements.length !== 1 || (only.kind !== 'read' && only.kind !== 'unsure')) {
@@ -77,27 +84,67 @@ function verify(sql: string): void {
   }
 }
 
-type Rewritten = Omit<PreviewQuery, 'notes'>
+type Rewritten = Omit<PreviewQuery, 'notes'> & { readonly notes?: readonly string[] }
 
 async function rewrite(node: Node, options: PreviewOptions): Promise<Rewritten> {
   const statement = Object.values(node)[0] as { withClause?: WithClause }
   const modifying = statement.withClause !== undefined && modifies(statement.withClause)
   if ('SelectStmt' in node) {
     if (!modifying) throw new PreviewUnsupported('the statement writes nothing itself')
-    const { prefix, parts, syntheticIds } = await rewriteWith(statement.withClause as WithClause, options)
+    const { prefix, ...inside } = await rewriteWith(statement.withClause as WithClause, options)
     const main: SelectStmt = { ...node.SelectStmt, withClause: undefined }
     const sql = prefix + deparse({ SelectStmt: main })
-    return { operation: 'SELECT', table: null, returning: null, upsert: false, sql, parts, syntheticIds }
+    return { operation: 'SELECT', table: null, returning: null, upsert: false, sql, ...inside }
   }
-  if (!modifying) return { parts: [], ...plain(await rewriteWrite(node, options)) }
-  const { prefix, parts, syntheticIds } = await rewriteWith(statement.withClause as WithClause, options)
+  if (!modifying) return byRules(await expandRules(node, rewriteWrite, options))
+  const { prefix, ...inside } = await rewriteWith(statement.withClause as WithClause, options)
   statement.withClause = undefined
-  const main = plain(await rewriteWrite(node, amid(prefix, options)))
-  return { ...main, sql: prefix + main.sql, parts, syntheticIds: [...syntheticIds, ...main.syntheticIds] }
+  const command = tagOf(node)
+  const { write, fired, notes } = await rewriteOne(node, amid(prefix, options))
+  const main = plain(write)
+  // The server would give the statement's tag, and no rows.
+  if (command !== `${write.operation[0]}${write.operation.slice(1).toLowerCase()}Stmt`) {
+    throw new PreviewUnsupported('rules with WITH')
+  }
+  return {
+    ...main,
+    sql: prefix + main.sql,
+    parts: inside.parts,
+    syntheticIds: [...inside.syntheticIds, ...main.syntheticIds],
+    fired: [...inside.fired, ...fired],
+    notes: [...inside.notes, ...notes],
+  }
 }
 
 function plain({ target: _, upsert = false, ...result }: RewriteResult): Omit<Rewritten, 'parts'> {
   return { ...result, upsert }
+}
+
+/** A write that nobody hears of: it has no rows. */
+const NOTHING = 'SELECT NULL::text WHERE false'
+
+function byRules({ writes, told, operation, fired, notes, syntheticIds }: Expansion): Rewritten {
+  const at = told === undefined ? writes.length : writes.indexOf(told)
+  const parts = writes.flatMap((write, index): PreviewPart[] =>
+    write === told ? [] : [{ operation: write.operation, table: write.table, sql: leading(write), last: index > at }],
+  )
+  const ids = [...syntheticIds, ...writes.flatMap((write) => write.syntheticIds)]
+  const more = { parts, sequential: true, fired, notes, syntheticIds: ids }
+  if (told !== undefined) return { ...plain(told), ...more }
+  return { operation, table: null, returning: null, upsert: false, sql: NOTHING, ...more }
+}
+
+/** A write's query without its RETURNING columns. */
+function leading({ sql, returning }: RewriteResult): string {
+  return returning === null ? sql : `SELECT op__, old__, new__, viol__, id__ FROM (${sql}) AS q__`
+}
+
+/** A write beside WITH or inside it, of which rules may make one other write only. */
+async function rewriteOne(node: Node, options: PreviewOptions) {
+  const { writes, fired, notes, syntheticIds } = await expandRules(node, rewriteWrite, options)
+  const [write] = writes
+  if (write === undefined || writes.length > 1) throw new PreviewUnsupported('rules with WITH')
+  return { write: { ...write, syntheticIds: [...syntheticIds, ...write.syntheticIds] }, fired, notes }
 }
 
 async function rewriteWrite(node: Node, options: PreviewOptions): Promise<RewriteResult> {
@@ -128,8 +175,12 @@ function modifies(clause: WithClause): boolean {
 async function rewriteWith(
   clause: WithClause,
   options: PreviewOptions,
-): Promise<{ prefix: string; parts: PreviewPart[]; syntheticIds: string[] }> {
+): Promise<
+  { prefix: string; parts: PreviewPart[] } & Record<'syntheticIds' | 'notes', string[]> & { fired: FiredRule[] }
+> {
   const texts: string[] = []
+  const fired: FiredRule[] = []
+  const notes: string[] = []
   const found: { operation: PreviewPart['operation']; table: Table; from: string }[] = []
   const syntheticIds: string[] = []
   for (const item of clause.ctes ?? []) {
@@ -147,7 +198,9 @@ async function rewriteWith(
     }
     const original = copyOf(ctequery)
     const before = texts.length === 0 ? '' : `WITH ${clause.recursive ? 'RECURSIVE ' : ''}${texts.join(', ')} `
-    const part = await rewriteWrite(ctequery, amid(before, options))
+    const { write: part, ...byRule } = await rewriteOne(ctequery, amid(before, options))
+    fired.push(...byRule.fired)
+    notes.push(...byRule.notes)
     const names = part.returning === null ? [] : returningNames(Object.values(original)[0] as never, part.target)
     if (part.returning !== null && names.length !== part.returning) throw new PreviewUnsupported('RETURNING in WITH')
     const full = quoteName(`${ctename}__f`)
@@ -166,7 +219,7 @@ async function rewriteWith(
     table,
     sql: `${prefix}SELECT op__, old__, new__, viol__, id__ FROM ${from}`,
   }))
-  return { prefix, parts, syntheticIds }
+  return { prefix, parts, syntheticIds, fired, notes }
 }
 
 function blindSpots(table: Table): string[] {

@@ -141,7 +141,10 @@ async function workOut(session: Session, { relation, columns, data }: Copied) {
   const text = `INSERT INTO ${into} OVERRIDING SYSTEM VALUE SELECT ${values.join(', ')} FROM ${source}`
   const [insert] = classify(text)
   if (insert === undefined || columns.length === 0) throw new PreviewUnsupported('the table has no columns')
-  const own = await previewWithOwnRows(session, insert, [JSON.stringify(data.kept)], [JSON_OID], { invented: true })
+  const own = await previewWithOwnRows(session, insert, [JSON.stringify(data.kept)], [JSON_OID], {
+    invented: true,
+    withoutRules: 'ignored',
+  })
   return { ...own, insert }
 }
 

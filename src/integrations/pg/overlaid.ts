@@ -7,6 +7,7 @@ import { Overlay } from '../../sql/overlay.js'
 import {
   type Resolution,
   type ResolvedRelation,
+  reachedQuery,
   readResolution,
   relationKey,
   resolutionQuery,
@@ -328,16 +329,17 @@ export async function markStale(session: Session, statement: Statement, reason: 
     return statement.node === 'TruncateStmt' || written.has(name) ? [relationKey(relation)] : []
   })
   if (names.length === 0) return
-  const answer: (string | null)[][] = []
+  const reached: (string | null)[][] = []
   try {
-    answer.push(...(await reader.rows({ text: resolutionQuery([...new Set(names)], [], []) })))
+    const [row] = await reader.rows({ text: resolutionQuery([...new Set(names)], [], []) })
+    const oids = row?.[0] ? readResolution(row[0]).relations.flatMap(({ oid }) => oid ?? []) : []
+    if (oids.length > 0) reached.push(...(await reader.rows({ text: reachedQuery(oids) })))
   } catch (error) {
     if (conversation.lost !== undefined || !(error instanceof session.library.DatabaseError)) throw error
     return
   }
-  const found = answer[0]?.[0] ? readResolution(answer[0][0]).relations : []
   const overlay = overlayOf(run, conversation.client)
-  for (const { oid } of found) if (oid !== null) overlay.stale.set(oid, reason)
+  for (const [oid] of reached) if (oid != null) overlay.stale.set(oid, reason)
 }
 
 /** Puts on record that a statement saw, of a touched table, less than the run has done to it. */

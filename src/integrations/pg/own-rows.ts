@@ -22,7 +22,7 @@ export async function previewWithOwnRows(
   statement: Statement,
   values: readonly unknown[],
   types: readonly number[] | undefined,
-  more: Pick<PreviewRequest, 'learn' | 'invented'> = {},
+  more: Pick<PreviewRequest, 'learn' | 'invented' | 'withoutRules'> = {},
 ): Promise<OwnPreview> {
   const { conversation, reader, run } = session
   const overlay = overlayOf(run, conversation.client)

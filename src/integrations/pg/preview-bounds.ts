@@ -23,9 +23,12 @@ interface Plan {
 /** Asks the planner before a preview runs. @throws PreviewUnsupported above the bounds. */
 export async function refuseCostly(reader: PlanReader, step: Step, bounds: PreviewBounds): Promise<void> {
   const [row] = await reader.rows({ ...step, text: `EXPLAIN (FORMAT JSON) ${step.text}` })
-  const [top] = JSON.parse(row?.[0] ?? '[]') as { Plan?: Plan }[]
-  const cost = top?.Plan?.['Total Cost'] ?? 0
-  const rows = rowsOf(top?.Plan)
+  // One of each statement that rules make of it; of a NOTIFY there is no plan.
+  const plans = (JSON.parse(row?.[0] ?? '[]') as ({ Plan?: Plan } | string)[]).flatMap((each) =>
+    typeof each === 'object' && each.Plan !== undefined ? [each.Plan] : [],
+  )
+  const cost = plans.reduce((sum, plan) => sum + (plan['Total Cost'] ?? 0), 0)
+  const rows = plans.reduce((sum, plan) => sum + rowsOf(plan), 0)
   if (cost > bounds.cost) {
     throw new PreviewUnsupported(`its preview would cost about ${Math.round(cost)}, more than ${bounds.cost}`)
   }
@@ -35,9 +38,9 @@ export async function refuseCostly(reader: PlanReader, step: Step, bounds: Previ
 }
 
 /** A write without RETURNING gives no rows itself; what it writes comes from below. */
-function rowsOf(plan: Plan | undefined): number {
-  const own = plan?.['Plan Rows'] ?? 0
-  if (plan?.['Node Type'] !== 'ModifyTable') return own
+function rowsOf(plan: Plan): number {
+  const own = plan['Plan Rows'] ?? 0
+  if (plan['Node Type'] !== 'ModifyTable') return own
   return Math.max(own, ...(plan.Plans ?? []).map((below) => below['Plan Rows'] ?? 0))
 }
 
@@ -74,24 +77,26 @@ function withoutUndefined<T extends object>(fields: T): { [K in keyof T]?: NonNu
 /** Bits of `pg_trigger.tgtype`. */
 const EVENTS: Readonly<Record<string, number>> = { i: 4, d: 8, u: 16 }
 
-/** What would happen besides: triggers and policies of the written tables, and rows that foreign keys change. */
+/** What would happen besides: rules that fire, triggers and policies of the written tables, and rows that foreign keys change. */
 export async function secondaryOf(
   query: PreviewQuery,
   changes: readonly TableChanges[],
   cascades: (table: Table, sql: string) => Promise<readonly Cascade[]>,
 ): Promise<{ secondary: SecondaryEffect[]; notes: string[]; violation: Violation | undefined }> {
-  const secondary: SecondaryEffect[] = []
+  const secondary: SecondaryEffect[] = (query.fired ?? []).map(({ target, name }) => ({ kind: 'rule', target, name }))
   const notes: string[] = []
   let violation: Violation | undefined
   const written = [...query.parts, ...(query.table === null ? [] : [{ table: query.table, sql: query.sql }])]
-  for (const { table, sql } of written) {
+  for (const [at, { table, sql }] of written.entries()) {
     const target = tableName(table)
     const rows = changes.filter((change) => change.table === table).flatMap((change) => change.rows)
     const events = new Set(rows.map(({ operation }) => EVENTS[operation] ?? 0))
-    for (const { name, type } of table.triggerTypes ?? []) {
+    // Rules may write one table several times.
+    const told = written.slice(0, at).some((other) => other.table.oid === table.oid)
+    for (const { name, type } of told ? [] : (table.triggerTypes ?? [])) {
       if ([...events].some((event) => (type & event) !== 0)) secondary.push({ kind: 'trigger', target, name })
     }
-    if (table.rowSecurityActive) {
+    if (table.rowSecurityActive && !told) {
       for (const { name } of table.policies ?? []) secondary.push({ kind: 'policy', target, name })
     }
     try {

@@ -10,7 +10,14 @@ import { Lru } from '../../sql/lru.js'
 import { MAX_OVERLAY_ROWS, type RowChange, type TableChanges } from '../../sql/overlay.js'
 import { markedTable, type OverlaySlot } from '../../sql/overlay-rewrite.js'
 import { parseTextArray } from '../../sql/pg-array.js'
-import { LEADING_COLUMNS, type PreviewQuery, PreviewUnsupported, previewOf } from '../../sql/preview.js'
+import {
+  LEADING_COLUMNS,
+  type PreviewOptions,
+  type PreviewQuery,
+  PreviewUnsupported,
+  previewOf,
+  refuseUnlessRead,
+} from '../../sql/preview.js'
 import {
   describeViolation,
   duplicateWithin,
@@ -22,6 +29,7 @@ import {
 } from '../../sql/violations.js'
 import { plannedArbiters } from './arbiters.js'
 import { changesOf } from './changes.js'
+import { composed } from './composed.js'
 import { cursorRow, ownVersion } from './cursor-row.js'
 import type { OverlaidPreview } from './overlaid.js'
 import { refusalOfPlanner, secondaryOf } from './preview-bounds.js'
@@ -61,6 +69,7 @@ export interface PreviewRequest {
   readonly unplanned?: boolean
   /** The statement stands for another one (a COPY), and is no write the server would take. */
   readonly invented?: boolean
+  readonly withoutRules?: PreviewOptions['withoutRules']
   /** Names the database and its user: what the planner has let pass there is not asked again for a while. */
   readonly place?: string
   /** The same of one table, by oid. */
@@ -134,13 +143,16 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
       types: types === undefined ? undefined : [...types, ...(overlaid?.types ?? [])],
     }
   }
+  // Rules and the rewrite ask for the same relations.
+  const lookedUp = new Map<string, Table>()
   const lookup = async (relation: string) => {
-    const known = request.tables?.get(relation)
+    const known = request.tables?.get(relation) ?? lookedUp.get(relation)
     if (known !== undefined) return known
     const [row] = await reader.rows({ text: tableQuery(relation) })
     if (!row?.[0]) throw new PreviewUnsupported(`${relation} is not in the catalog`)
     const table = readTable(row[0])
     request.tables?.set(relation, table)
+    lookedUp.set(relation, table)
     return table
   }
   const query = await previewOf(request.text, {
@@ -153,6 +165,9 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
     },
     countRows: async (text) => {
       counted = true
+      // This one runs before the preview is put together and looked at as a whole.
+      refuseUnlessRead(text)
+      await refuseHazards(reader, { sql: text, parts: [] })
       return Number((await reader.rows(await step(text)))[0]?.[0])
     },
     syntheticIds: (count, column) => {
@@ -171,6 +186,8 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
       return row
     },
     arbiters: (text) => plannedArbiters(reader, text),
+    withoutRules: request.withoutRules,
+    inlineViews: own !== undefined,
     source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
   })
   await refuseHazards(reader, query)
@@ -179,15 +196,20 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
   if (refusal !== undefined) return refused(refusal)
 
   const tally = new Tally(query, request)
-  for (const part of query.parts) {
-    tally.begin(part.table)
-    const { text, values, types } = await step(part.sql)
-    const answer = await reader.query({ text, values, types }, { row: (row) => tally.add(part.table, row) })
-    if (answer.error !== undefined) throw answer.error
+  const readParts = async (last: boolean) => {
+    for (const part of query.parts) {
+      if ((part.last ?? false) !== last) continue
+      tally.begin(part.table)
+      const { text, values, types } = await step(part.sql)
+      const answer = await reader.query({ text, values, types }, { row: (row) => tally.add(part.table, row) })
+      if (answer.error !== undefined) throw answer.error
+    }
   }
+  await readParts(false)
   const reading = readingOf(query, tally, request)
   const answer = await reader.query(main, reading.sink)
   if (answer.error !== undefined) throw answer.error
+  await readParts(true)
   if (!counted && query.parts.length === 0 && !bringsCascades(query)) {
     request.learn?.({ query, ids, text: template, slots, slotTypes })
   }
@@ -293,7 +315,7 @@ function readingOf(
         syntheticIds: query.syntheticIds.map((id) => ids.fill(id)),
         violation,
         exact: query.notes.length === 0 && !tally.predicts,
-        changes: tally.changes,
+        changes: query.sequential ? composed(tally.changes) : tally.changes,
       }
     },
   }
@@ -321,13 +343,16 @@ async function planned(
 const PLAN_MILLISECONDS = 30_000
 const passed = new Lru<number>(2000, 4 * 1024 * 1024)
 
+/** What is sent of a preview. */
+type Texts = Pick<PreviewQuery, 'sql'> & { readonly parts: readonly Pick<PreviewQuery, 'sql'>[] }
+
 /** Expressions of the statement, and defaults and checks of the table, run in the preview: none may reach out of it. */
-async function refuseHazards(reader: ReadOnly, query: PreviewQuery): Promise<void> {
+async function refuseHazards(reader: ReadOnly, query: Texts): Promise<void> {
   const culprit = hazardIn(query, await reader.hazards())
   if (culprit !== undefined) throw new PreviewUnsupported(`it would call ${culprit}`)
 }
 
-export function hazardIn(query: PreviewQuery, found: Hazards): string | undefined {
+export function hazardIn(query: Texts, found: Hazards): string | undefined {
   for (const sql of [query.sql, ...query.parts.map((part) => part.sql)]) {
     for (const statement of classify(sql)) {
       const culprit = hazardOf(statement, found)
@@ -388,13 +413,19 @@ class Tally {
   /** By label: what other rows of the statement may mend. */
   readonly #open = new Map<string, OpenViolation & { readonly table: Table }>()
   #fresh = 0
+  /** There are parts, whether they see each other or not. */
+  readonly #parted: boolean
   readonly #predicted = new Set<string>()
 
-  constructor({ operation, parts, upsert, rekeys = [], arbiters = [] }: PreviewQuery, request: PreviewRequest) {
+  constructor(
+    { operation, parts, upsert, rekeys = [], arbiters = [], sequential = false }: PreviewQuery,
+    request: PreviewRequest,
+  ) {
     this.#rekeys = rekeys
     this.#arbiters = arbiters
     const { madeUp, outdated = false, stale = () => false, modes, invented } = request
-    this.#severalWrites = parts.length > 0
+    this.#parted = parts.length > 0
+    this.#severalWrites = this.#parted && !sequential
     this.#merge = operation === 'MERGE'
     const settled = (oid: string) => !this.#severalWrites && !outdated && !stale(oid)
     // Of a statement that stands for another one, more may follow.
@@ -431,7 +462,7 @@ class Tally {
       if (this.#written.has(id)) this.#collides = true
       this.#written.add(id)
     }
-    if ((this.#merge || this.#upsert) && !this.#severalWrites && operation !== 'i' && id !== null && old !== null) {
+    if ((this.#merge || this.#upsert) && !this.#parted && operation !== 'i' && id !== null && old !== null) {
       const earlier = this.#merged.get(id)
       if (earlier === undefined) this.#merged.set(id, { before: old, after: fresh })
       // A row whose key was changed is not met again.
@@ -440,7 +471,7 @@ class Tally {
     }
     const twin = this.#severalWrites || fresh === null || inherited ? undefined : this.#twin(table, fresh)
     for (const open of judged.open) {
-      if (this.#severalWrites || this.#outdated) this.#predict(open.violation, table)
+      if (this.#parted || this.#outdated) this.#predict(open.violation, table)
       else if (!this.#open.has(open.label)) this.#open.set(open.label, { ...open, table })
     }
     for (const [violation, late] of [
@@ -475,7 +506,7 @@ class Tally {
 
   /** What only all rows together can tell; undefined when there is nothing. */
   together(count: number, { table }: PreviewQuery): Together | undefined {
-    if (this.#certain !== undefined || this.#severalWrites || this.#outdated || table === null) return undefined
+    if (this.#certain !== undefined || this.#parted || this.#outdated || table === null) return undefined
     const open = [...this.#open.values()].filter(({ single }) => !(single && count === 1))
     const checked: Together['checked'] = (constraint) => isChecked(deferrableOf(constraint), this.#judging.modes?.())
     const among = this.#fresh > 1 && !this.#upsert
