@@ -65,7 +65,8 @@ function sourceOf({ args = [] }: DoStmt): string | undefined {
 function isTransparent(tree: unknown): boolean {
   let transparent = true
   walk(tree, (tag) => {
-    if (tag === 'exceptions' || tag === 'dynquery' || (tag.startsWith('PLpgSQL_') && !TRANSPARENT.has(tag))) {
+    // Exception handlers are no part that is known here.
+    if (tag === 'dynquery' || (tag.startsWith('PLpgSQL_') && !TRANSPARENT.has(tag))) {
       transparent = false
     }
     return transparent

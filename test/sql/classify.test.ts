@@ -143,6 +143,13 @@ describe('one statement', () => {
     ['DO $$begin perform txid_current(); end$$', 'write', 'DO', undefined],
     ["DO $$declare r s.t := nextval('s'); begin end$$", 'write', 'DO', undefined],
     ['DO $$declare "R" record default f(); begin end$$', 'write', 'DO', undefined],
+    [
+      "DO $$declare c refcursor; x text; begin open c for execute 'select 1'; fetch c into x; end$$",
+      'write',
+      'DO',
+      undefined,
+    ],
+    ['DO $$declare c refcursor; x text; begin open c for select 1; fetch c into x; end$$', 'unsure', 'DO', undefined],
     ['DO $$declare r record; begin r := f(); end$$', 'unsure', 'DO', undefined],
     ["DO $$declare c cursor for select nextval('s'); begin end$$", 'write', 'DO', undefined],
     ["DO $$declare a int[]; begin a[nextval('s')] := 1; end$$", 'write', 'DO', undefined],
