@@ -149,6 +149,8 @@ describe('one statement', () => {
       'DO',
       undefined,
     ],
+    ["DO $$declare c refcursor := 'app'; x text; begin fetch c into x; end$$", 'write', 'DO', undefined],
+    ["DO $$declare c refcursor := 'app'; begin close c; end$$", 'write', 'DO', undefined],
     ['DO $$declare c refcursor; x text; begin open c for select 1; fetch c into x; end$$', 'unsure', 'DO', undefined],
     ['DO $$declare r record; begin r := f(); end$$', 'unsure', 'DO', undefined],
     ["DO $$declare c cursor for select nextval('s'); begin end$$", 'write', 'DO', undefined],
