@@ -33,7 +33,7 @@ export function blockContent(statement: DoStmt): BlockContent | undefined {
   if (source === undefined) return undefined
   try {
     const tree = parseBlock(source)
-    if (!isTransparent(tree)) return undefined
+    if (!isTransparent(tree) || movesForeignCursor(tree)) return undefined
     const tokens = tokensOf(source)
     if (hidesDefault(tree, tokens)) return undefined
     const statements: Node[] = []
@@ -65,12 +65,24 @@ function sourceOf({ args = [] }: DoStmt): string | undefined {
 function isTransparent(tree: unknown): boolean {
   let transparent = true
   walk(tree, (tag) => {
-    if (tag === 'exceptions' || tag === 'dynquery' || (tag.startsWith('PLpgSQL_') && !TRANSPARENT.has(tag))) {
+    // Exception handlers are no part that is known here.
+    if (tag === 'dynquery' || (tag.startsWith('PLpgSQL_') && !TRANSPARENT.has(tag))) {
       transparent = false
     }
     return transparent
   })
   return transparent
+}
+
+/** A cursor that the block has not opened is another's, and where it stands no ROLLBACK takes back. */
+function movesForeignCursor(tree: unknown): boolean {
+  const opened = new Set<number>()
+  const moved = new Set<number>()
+  walk(tree, (tag, { curvar = 0 }: { curvar?: number }) => {
+    if (tag === 'PLpgSQL_stmt_open') opened.add(curvar)
+    else if (tag === 'PLpgSQL_stmt_fetch' || tag === 'PLpgSQL_stmt_close') moved.add(curvar)
+  })
+  return [...moved].some((cursor) => !opened.has(cursor))
 }
 
 function asStatement(query: string, mode: number): string {

@@ -33,7 +33,7 @@ const EXPLAINED = '[,)]|(select|insert|update|delete|merge|with|values|execute|d
  */
 const COMMANDS =
   `(\\yreindex\\y|\\yanalyze\\y(?!\\s*(${EXPLAINED}))` +
-  `|(^|[;''"$]|\\y(begin|then|else|loop))\\s*(cluster|checkpoint|load)\\y)`
+  `|(^|[;''"$]|\\y(begin|then|else|loop))\\s*(cluster|checkpoint|load|deallocate|discard)\\y)`
 
 /** Conditions of an exception handler that meet a refused write, or a refused COMMIT. */
 const HANDLED =

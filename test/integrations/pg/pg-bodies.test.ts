@@ -52,6 +52,8 @@ postgresWorld(`
   CREATE PROCEDURE keeps_setting() LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('drytrace.kept', 'yes', false); END $$;
   CREATE PROCEDURE makes_scratch() LANGUAGE plpgsql AS $$ BEGIN CREATE TEMP TABLE scratch (a int); END $$;
   CREATE PROCEDURE assigns_id() LANGUAGE plpgsql AS $$ BEGIN PERFORM txid_current(); END $$;
+  CREATE PROCEDURE forgets() LANGUAGE plpgsql AS $$ BEGIN DEALLOCATE ALL; END $$;
+  CREATE PROCEDURE foreign_language() LANGUAGE internal AS 'pg_advisory_unlock_all';
   CREATE PROCEDURE dynamic() LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'INSERT INTO orders (total) VALUES (1)'; END $$;
 `)
 const unchanged = leavesUnchanged(['orders'])
@@ -152,7 +154,14 @@ describe('what is not known to read alone', () => {
   const CALLS = [
     ...['CALL writes(1)', 'CALL calls_writes()', 'CALL commits()', 'CALL rolls_back()', 'CALL takes_number()'],
     ...['CALL sets_number()', 'CALL locks()', 'CALL notifies()', 'CALL notifies_by_command()', 'CALL makes_scratch()'],
-    ...['CALL dynamic()', 'CALL commits_quietly()', 'CALL assigns_id()', 'CALL lower(1, 2)'],
+    ...[
+      'CALL dynamic()',
+      'CALL commits_quietly()',
+      'CALL assigns_id()',
+      'CALL lower(1, 2)',
+      'CALL forgets()',
+      'CALL foreign_language()',
+    ],
     ...["CALL writes(nextval('orders_id_seq')::int)", 'CALL writes(add_order(1))'],
   ]
   const BLOCKS = [
