@@ -179,6 +179,7 @@ function insertOrUpdate(
     column: visible,
     old: (name) => `${quotedAlias}.o${target.visible.indexOf(name)}__`,
     oldPresent: `${quotedAlias}.ctid__ IS NOT NULL`,
+    oldAddress: `${quotedAlias}.ctid__`,
     fresh: visible,
     tableoid: tableoidOf(table, quotedAlias),
   })

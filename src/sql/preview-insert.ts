@@ -111,7 +111,7 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
 }
 
 function usesSequence(column: Column): boolean {
-  return column.identity !== '' || /nextval\(/.test(column.default ?? '')
+  return column.identity !== '' || /nextval\(/.test(column.default ?? column.domainDefault ?? '')
 }
 
 async function countRows(query: string, options: PreviewOptions): Promise<number | undefined> {
@@ -248,7 +248,8 @@ async function selectSource(select: SelectStmt, all: readonly Place[], options: 
       return { place, value }
     }),
   )
-  return { from: `(${deparse({ SelectStmt: select })}) AS s__(${columnAliases(width)})`, given, rows: undefined }
+  const names = width === 0 ? '' : `(${columnAliases(width)})`
+  return { from: `(${deparse({ SelectStmt: select })}) AS s__${names}`, given, rows: undefined }
 }
 
 /** OVERRIDING decides whether a value for an identity column counts. */

@@ -6,7 +6,7 @@ import { neutralise } from './neutralise.js'
 import { previewInsert } from './preview-insert.js'
 import { previewMerge } from './preview-merge.js'
 import { type PreviewOptions, PreviewUnsupported } from './preview-parts.js'
-import { returningNames } from './preview-returning.js'
+import { madeUpColumns, returningNames } from './preview-returning.js'
 import { previewDelete, previewUpdate } from './preview-update.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { contains, copyOf, quoteName, tagOf } from './tree.js'
@@ -52,14 +52,15 @@ export async function previewOf(text: string, options: PreviewOptions): Promise<
   // Parsed anew for each call, because the rewrite changes the tree.
   const node = parseOne(text)
   const neutralised = neutralise(node, () => options.syntheticIds(1)[0] ?? 'NULL')
-  const query = await rewrite(node, options)
+  const notes: string[] = []
+  const query = await rewrite(node, { ...options, note: (text) => void notes.push(text) })
   verify(query.sql)
   for (const part of query.parts) verify(part.sql)
   const tables = [query.table, ...query.parts.map((part) => part.table)].filter((table) => table !== null)
   return {
     ...query,
     syntheticIds: [...neutralised.syntheticIds, ...query.syntheticIds],
-    notes: [...neutralised.notes, ...new Set(tables.flatMap((table) => blindSpots(table)))],
+    notes: [...neutralised.notes, ...notes, ...new Set(tables.flatMap((table) => blindSpots(table)))],
   }
 }
 
@@ -97,6 +98,15 @@ function plain({ operation, table, returning, upsert, sql, syntheticIds }: Rewri
 }
 
 async function rewriteWrite(node: Node, options: PreviewOptions): Promise<RewriteResult> {
+  const result = await rewriteOne(node, options)
+  if (!('DeleteStmt' in node)) {
+    const columns = madeUpColumns(Object.values(node)[0] as never, result.target)
+    if (columns.length > 0) options.note?.(`${columns.join(', ')} of new rows is made up`)
+  }
+  return result
+}
+
+async function rewriteOne(node: Node, options: PreviewOptions): Promise<RewriteResult> {
   if ('UpdateStmt' in node) return await previewUpdate(node.UpdateStmt as UpdateStmt, options)
   if ('DeleteStmt' in node) return await previewDelete(node.DeleteStmt as DeleteStmt, options)
   if ('InsertStmt' in node) return await previewInsert(node.InsertStmt as InsertStmt, options)

@@ -9,7 +9,13 @@ import { Lru } from '../../sql/lru.js'
 import { MAX_OVERLAY_ROWS, type RowChange, type TableChanges } from '../../sql/overlay.js'
 import { markedTable, type OverlaySlot } from '../../sql/overlay-rewrite.js'
 import { parseTextArray } from '../../sql/pg-array.js'
-import { LEADING_COLUMNS, type PreviewQuery, PreviewUnsupported, previewOf } from '../../sql/preview.js'
+import {
+  LEADING_COLUMNS,
+  type PreviewOptions,
+  type PreviewQuery,
+  PreviewUnsupported,
+  previewOf,
+} from '../../sql/preview.js'
 import {
   describeViolation,
   duplicateWithin,
@@ -134,7 +140,7 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
     request.tables?.set(relation, table)
     return table
   }
-  const query = await previewOf(request.text, {
+  const options: PreviewOptions = {
     lookup,
     countColumns: async (text) => {
       const answer = await reader.describe(text, types, false)
@@ -161,7 +167,17 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
       return row
     },
     source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
-  })
+  }
+  let query: PreviewQuery
+  try {
+    query = await previewOf(request.text, options)
+  } catch (error) {
+    // What cannot be worked out may still be known to fail.
+    const unsupported = error instanceof PreviewUnsupported && error.sqlState === undefined
+    const refusal = unsupported ? await planned(reader, request, undefined) : undefined
+    if (refusal === undefined) throw error
+    return refused(refusal)
+  }
   await refuseHazards(reader, query)
   const { template, slots, slotTypes, ...main } = await step(query.sql)
   const refusal = await planned(reader, request, main)
@@ -269,7 +285,7 @@ function readingOf(
 async function planned(
   reader: ReadOnly,
   { text, values, types, bounds, place, invented, unplanned }: PreviewRequest,
-  preview: Step,
+  preview: Step | undefined,
 ): Promise<Violation | undefined> {
   if (bounds === undefined || unplanned) return undefined
   const key = place === undefined ? undefined : `${place} ${text}`
@@ -278,7 +294,9 @@ async function planned(
   const found = await reader.hazards()
   const [statement] = classify(text)
   const harmless = statement !== undefined && statement.denied.length === 0 && hazardOf(statement, found) === undefined
-  const refusal = await refusalOfPlanner(reader, harmless && !invented ? { text, values, types } : preview, bounds)
+  const step = harmless && !invented ? { text, values, types } : preview
+  if (step === undefined) return undefined
+  const refusal = await refusalOfPlanner(reader, step, bounds)
   if (refusal === undefined && key !== undefined) passed.set(key, Date.now())
   return refusal
 }

@@ -20,6 +20,9 @@ const SCHEMA = `
   CREATE TABLE dropbox (id int, note text NOT NULL, CHECK (id > 0));
   GRANT INSERT, DELETE ON dropbox TO clerk;
   INSERT INTO dropbox VALUES (1, 'x');
+  CREATE VIEW counted AS SELECT count(*) AS n FROM account;
+  CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+  CREATE TRIGGER nothing INSTEAD OF INSERT ON counted FOR EACH ROW EXECUTE FUNCTION nothing();
 `
 postgresWorld(SCHEMA)
 
@@ -95,6 +98,8 @@ describe('a role that may not read all of what it writes gets what live would ha
     ['DELETE FROM account RETURNING *'],
     ['INSERT INTO account (id, owner, code) VALUES (5, $$x$$, 1) ON CONFLICT (code) DO NOTHING'],
     ['UPDATE vault SET amount = 0'],
+    // Also where there would be no preview.
+    ['INSERT INTO counted VALUES (1)'],
   ])('%s', async (text) => {
     const expected = await forReal(text)
     const { result, effect } = await inDryRun(text)
