@@ -2,7 +2,7 @@ import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { client, live, postgresWorld } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 
-const { dry, takeEffects } = guardPg()
+const { dry, takeEffects, takeProblems } = guardPg()
 
 /** The clerk may write more than it may read. */
 const SCHEMA = `
@@ -145,7 +145,12 @@ describe('the report says what was not seen', () => {
   it('and later reads are told that they do not see it', async () => {
     await dry(async () => {
       await client.query("UPDATE account SET owner = 'o' WHERE id = 1")
+      takeProblems()
       expect((await client.query('SELECT owner FROM account WHERE id = 1')).rows).toEqual([{ owner: 'a' }])
+      expect(takeProblems().map(({ message }) => message)).toEqual([
+        'not overlaid: SELECT account sees the data as it is, without what this run would have changed ' +
+          '(what the run did to "account" is not all known: not all of it may be read)',
+      ])
     })
   })
 })
