@@ -33,6 +33,9 @@ export async function arbitersOf(
     ...(indexes ?? []).filter((index) => !index.exclusion).map((index) => ofIndex(target.table, index)),
     ...(exclusions ?? []).map(ofExclusion),
   ]
+  if (clause.infer === undefined && indexes?.some((index) => index.unreadable)) {
+    throw new PreviewUnsupported('ON CONFLICT where not every key may be read')
+  }
   if (clause.infer === undefined) return all
   const own = inferred(clause.infer, target, all)
   if (own !== undefined) return own

@@ -205,6 +205,7 @@ function insertOrUpdate(
     column: visible,
     old: (name) => `${row}.o${target.visible.indexOf(name)}__`,
     oldPresent: `${row}.ctid__ IS NOT NULL`,
+    oldAddress: `${row}.ctid__`,
     fresh: visible,
     tableoid: tableoidOf(table, row),
   })

@@ -141,7 +141,7 @@ export async function newRows(statement: InsertStmt, target: Target, options: Pr
 }
 
 function usesSequence(column: Column): boolean {
-  return column.identity !== '' || /nextval\(/.test(column.default ?? '')
+  return column.identity !== '' || /nextval\(/.test(column.default ?? column.domainDefault ?? '')
 }
 
 async function countRows(query: string, options: PreviewOptions): Promise<number | undefined> {
@@ -287,7 +287,8 @@ async function selectSource(
       return { place, value }
     }),
   )
-  return { from: `(${deparse({ SelectStmt: select })}) AS s__(${columnAliases(width)})`, given, rows: undefined }
+  const names = width === 0 ? '' : `(${columnAliases(width)})`
+  return { from: `(${deparse({ SelectStmt: select })}) AS s__${names}`, given, rows: undefined }
 }
 
 /** OVERRIDING decides whether a value for an identity column counts. */

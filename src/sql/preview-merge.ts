@@ -115,6 +115,7 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
     column: after,
     old: (name) => `${quotedAlias}.${quoteName(name)}`,
     oldPresent: `NOT ${is(inserts)}`,
+    oldAddress: 'n__.ctid__',
     fresh: (name) => (deletes.length === 0 ? after(name) : `CASE WHEN NOT ${is(deletes)} THEN ${after(name)} END`),
     freshPresent: `NOT ${is(deletes)}`,
     tableoid: tableoidOf(table, 'n__'),

@@ -26,6 +26,8 @@ export interface PreviewOptions {
   countRows?(query: string): Promise<number>
   /** Ids for sequence and identity defaults: out of band, never the sequence's next value. */
   syntheticIds(count: number, column?: Column): readonly string[]
+  /** Is told what a preview does not see. */
+  note?(text: string): void
   /** The row a cursor of the session stands on. Without it, `WHERE CURRENT OF` is unsupported. */
   cursorRow?(cursor: string, table: Table): Promise<{ readonly tableoid: string; readonly ctid: string }>
   /**

@@ -16,6 +16,8 @@ export interface ReturningScope {
   /** A column before, or null where there is no row before; `present` tells for each row, where it depends. */
   readonly old: ((name: string) => string) | null
   readonly oldPresent?: string
+  /** `ctid` of the row before. */
+  readonly oldAddress?: string
   /** A column after, or null where there is no row after. */
   readonly fresh: ((name: string) => string) | null
   readonly freshPresent?: string
@@ -32,7 +34,25 @@ export interface ReturningScope {
   readonly action?: string
 }
 
-const SYSTEM = new Set(['tableoid', 'ctid', 'xmin', 'xmax', 'cmin', 'cmax'])
+/** Types of the system columns, and what stands for them in a row that is not there yet: no server gives these. */
+const SYSTEM: ReadonlyMap<string, { readonly type: string; readonly madeUp: string }> = new Map([
+  ['tableoid', { type: 'oid', madeUp: '4294967295' }],
+  ['ctid', { type: 'tid', madeUp: '(4294967294,65535)' }],
+  ['xmin', { type: 'xid', madeUp: '4294967295' }],
+  ['xmax', { type: 'xid', madeUp: '0' }],
+  ['cmin', { type: 'cid', madeUp: '4294967295' }],
+  ['cmax', { type: 'cid', madeUp: '4294967295' }],
+])
+
+/** The system columns in RETURNING that a preview cannot know of a new row. */
+export function madeUpColumns(statement: Returning, target: Target): string[] {
+  const found = new Set<string>()
+  walk(statement.returningClause?.exprs, (tag, value: { fields?: Node[] }) => {
+    const name = tag === 'ColumnRef' ? (nameParts(value.fields).at(-1) ?? '') : ''
+    if (name !== 'tableoid' && SYSTEM.has(name) && !target.visible.includes(name)) found.add(name)
+  })
+  return [...found]
+}
 
 export function versionNames(
   clause: ReturningClause | undefined,
@@ -106,7 +126,19 @@ function bind(expression: Node, scope: ReturningScope, named: { old: string; fre
   const system = (name: string) => {
     if (scope.physical) return undefined
     if (name === 'tableoid' && scope.tableoid !== undefined) return scope.tableoid
-    throw new PreviewUnsupported(`${name} in RETURNING`)
+    if (scope.fresh === null || name === 'tableoid') throw new PreviewUnsupported(`${name} in RETURNING`)
+    return madeUp(name)
+  }
+  const madeUp = (name: string) => `CAST(${quoteText(SYSTEM.get(name)?.madeUp ?? '')} AS ${SYSTEM.get(name)?.type})`
+  /** Of `old` or `new`. */
+  const systemOf = (name: string, version: 'old' | 'new', present: string | undefined) => {
+    const absent = (version === 'old' ? scope.old : scope.fresh) === null
+    const none = `CAST(NULL AS ${SYSTEM.get(name)?.type})`
+    if (absent) return none
+    const before = version === 'old' && name === 'ctid' ? scope.oldAddress : undefined
+    const value = name === 'tableoid' ? scope.tableoid : version === 'old' ? before : madeUp(name)
+    if (value === undefined) throw new PreviewUnsupported(`${name} in RETURNING`)
+    return present === undefined ? value : `CASE WHEN ${present} THEN ${value} END`
   }
   const swap = (fields: readonly Node[]): string | undefined => {
     const star = fields.some((field) => 'A_Star' in field)
@@ -132,9 +164,7 @@ function bind(expression: Node, scope: ReturningScope, named: { old: string; fre
     if (second === undefined) return whole(version.column, version.present)
     if (SYSTEM.has(second) && !target.visible.includes(second)) {
       if (first === target.alias) return system(second)
-      if (second !== 'tableoid' || scope.tableoid === undefined) throw new PreviewUnsupported(`${second} in RETURNING`)
-      if (version.column === null) return 'CAST(NULL AS oid)'
-      return version.present === undefined ? scope.tableoid : `CASE WHEN ${version.present} THEN ${scope.tableoid} END`
+      return systemOf(second, first === named.old ? 'old' : 'new', version.present)
     }
     if (!target.visible.includes(second)) return undefined
     if (first === target.alias && !scope.bindAll) return undefined

@@ -156,6 +156,7 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
     bindAll: view !== undefined,
     column: visible,
     old: (name) => `${row}.o${target.visible.indexOf(name)}__`,
+    oldAddress: `${row}.ctid__`,
     fresh: visible,
     tableoid: table.kind === 'p' ? tableoidOf(table, row) : `coalesce(nullif(${row}.to__, 0), ${table.oid})`,
   })
@@ -206,6 +207,7 @@ export async function previewDelete(statement: DeleteStmt, options: PreviewOptio
     from: using,
     column: visible,
     old: visible,
+    oldAddress: old.address,
     fresh: null,
     tableoid: view === undefined ? `${quotedAlias}.tableoid` : `${quotedAlias}.to__`,
     physical: view === undefined && !isReadInPart(table) && options.source?.(table, target.alias) === undefined,

@@ -6,7 +6,7 @@ import { neutralise } from './neutralise.js'
 import { previewInsert } from './preview-insert.js'
 import { previewMerge } from './preview-merge.js'
 import { type PreviewOptions, PreviewUnsupported } from './preview-parts.js'
-import { returningNames } from './preview-returning.js'
+import { madeUpColumns, returningNames } from './preview-returning.js'
 import { type Expansion, expandRules, type FiredRule } from './preview-rules.js'
 import { previewDelete, previewUpdate } from './preview-update.js'
 import type { RewriteResult } from './rewrite-result.js'
@@ -63,14 +63,20 @@ export async function previewOf(text: string, options: PreviewOptions): Promise<
   // Parsed anew for each call, because the rewrite changes the tree.
   const node = parseOne(text)
   const neutralised = neutralise(node, () => options.syntheticIds(1)[0] ?? 'NULL')
-  const query = await rewrite(node, options)
+  const told: string[] = []
+  const query = await rewrite(node, { ...options, note: (text) => void told.push(text) })
   refuseUnlessRead(query.sql)
   for (const part of query.parts) refuseUnlessRead(part.sql)
   const tables = [query.table, ...query.parts.map((part) => part.table)].filter((table) => table !== null)
   return {
     ...query,
     syntheticIds: [...neutralised.syntheticIds, ...query.syntheticIds],
-    notes: [...neutralised.notes, ...(query.notes ?? []), ...new Set(tables.flatMap((table) => blindSpots(table)))],
+    notes: [
+      ...neutralised.notes,
+      ...told,
+      ...(query.notes ?? []),
+      ...new Set(tables.flatMap((table) => blindSpots(table))),
+    ],
   }
 }
 
@@ -148,6 +154,15 @@ async function rewriteOne(node: Node, options: PreviewOptions) {
 }
 
 async function rewriteWrite(node: Node, options: PreviewOptions): Promise<RewriteResult> {
+  const result = await rewriteCommand(node, options)
+  if (!('DeleteStmt' in node)) {
+    const columns = madeUpColumns(Object.values(node)[0] as never, result.target)
+    if (columns.length > 0) options.note?.(`${columns.join(', ')} of new rows is made up`)
+  }
+  return result
+}
+
+async function rewriteCommand(node: Node, options: PreviewOptions): Promise<RewriteResult> {
   if ('UpdateStmt' in node) return await previewUpdate(node.UpdateStmt as UpdateStmt, options)
   if ('DeleteStmt' in node) return await previewDelete(node.DeleteStmt as DeleteStmt, options)
   if ('InsertStmt' in node) return await previewInsert(node.InsertStmt as InsertStmt, options)

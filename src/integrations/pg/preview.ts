@@ -155,7 +155,7 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
     lookedUp.set(relation, table)
     return table
   }
-  const query = await previewOf(request.text, {
+  const options: PreviewOptions = {
     lookup,
     countColumns: async (query) => {
       const { text, types: all } = await step(query)
@@ -189,7 +189,17 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
     withoutRules: request.withoutRules,
     inlineViews: own !== undefined,
     source: (table, alias) => (own?.touches(table) ? markedTable(table.oid, alias) : undefined),
-  })
+  }
+  let query: PreviewQuery
+  try {
+    query = await previewOf(request.text, options)
+  } catch (error) {
+    // What cannot be worked out may still be known to fail.
+    const unsupported = error instanceof PreviewUnsupported && error.sqlState === undefined
+    const refusal = unsupported ? await planned(reader, request, undefined) : undefined
+    if (refusal === undefined) throw error
+    return refused(refusal)
+  }
   await refuseHazards(reader, query)
   const { template, slots, slotTypes, ...main } = await step(query.sql)
   const refusal = await planned(reader, request, main)
@@ -325,7 +335,7 @@ function readingOf(
 async function planned(
   reader: ReadOnly,
   { text, values, types, bounds, place, invented, unplanned }: PreviewRequest,
-  preview: Step,
+  preview: Step | undefined,
 ): Promise<Violation | undefined> {
   if (bounds === undefined || unplanned) return undefined
   const key = place === undefined ? undefined : `${place} ${text}`
@@ -334,7 +344,9 @@ async function planned(
   const found = await reader.hazards()
   const [statement] = classify(text)
   const harmless = statement !== undefined && statement.denied.length === 0 && hazardOf(statement, found) === undefined
-  const refusal = await refusalOfPlanner(reader, harmless && !invented ? { text, values, types } : preview, bounds)
+  const step = harmless && !invented ? { text, values, types } : preview
+  if (step === undefined) return undefined
+  const refusal = await refusalOfPlanner(reader, step, bounds)
   if (refusal === undefined && key !== undefined) passed.set(key, Date.now())
   return refusal
 }

@@ -20,6 +20,9 @@ const SCHEMA = `
   CREATE FUNCTION id_of(n numbered) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT (n).id';
   CREATE TABLE tagged (id int PRIMARY KEY, own regclass GENERATED ALWAYS AS (tableoid) STORED);
   CREATE TABLE upserted (id int PRIMARY KEY, v text, n int);
+  CREATE SEQUENCE numbers;
+  CREATE DOMAIN number AS int DEFAULT nextval('numbers');
+  CREATE TABLE drawn (id number PRIMARY KEY, v text);
   INSERT INTO upserted VALUES (1, 'a', 1), (2, 'b', 2);
 `
 
@@ -153,6 +156,26 @@ describe('rows as a whole', () => {
     expect(expected).toHaveProperty('rowCount')
     expect(await dry(() => outcome(text, []))).toEqual(expected)
     expect(takeEffects()).toMatchObject([{ outcome: 'blocked', preview: { method: 'select' } }])
+  })
+
+  it('have system columns, made up where the row is not there yet', async () => {
+    const text =
+      'UPDATE upserted SET n = 9 WHERE id = 1 RETURNING old.ctid AS was, new.ctid AS is, ctid, xmin::text, new.tableoid::regclass AS t'
+    const [expected] = ((await forReal(text, [])) as { rows: { was: string; t: string }[] }).rows
+    const { rows } = (await dry(() => outcome(text, []))) as { rows: unknown[] }
+    const ctid = '(4294967294,65535)'
+    expect(rows).toEqual([{ was: expected?.was, is: ctid, ctid, xmin: '4294967295', t: expected?.t }])
+    const [effect] = takeEffects()
+    expect(effect).toMatchObject({ fidelity: 'plausible', preview: { notes: ['ctid, xmin of new rows is made up'] } })
+  })
+
+  it('take ids from a sequence that only the type’s default names', async () => {
+    const { rows } = (await dry(() => outcome("INSERT INTO drawn (v) VALUES ('x'), ('y') RETURNING id", []))) as {
+      rows: { id: string }[]
+    }
+    expect(new Set(rows.map(({ id }) => id)).size).toBe(2)
+    for (const { id } of rows) expect(Number(id)).toBeGreaterThanOrEqual(2_000_000_000)
+    expect((await live.query('SELECT is_called FROM numbers')).rows).toEqual([{ is_called: false }])
   })
 
   it('are those the run has written', async () => {

@@ -2,7 +2,7 @@ import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { client, live, postgresWorld } from '../../support/postgres-world.js'
 import { guardPg } from './dry-pg.js'
 
-const { dry, takeEffects } = guardPg()
+const { dry, takeEffects, takeProblems } = guardPg()
 
 /** The clerk may write more than it may read. */
 const SCHEMA = `
@@ -20,6 +20,9 @@ const SCHEMA = `
   CREATE TABLE dropbox (id int, note text NOT NULL, CHECK (id > 0));
   GRANT INSERT, DELETE ON dropbox TO clerk;
   INSERT INTO dropbox VALUES (1, 'x');
+  CREATE VIEW counted AS SELECT count(*) AS n FROM account;
+  CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+  CREATE TRIGGER nothing INSTEAD OF INSERT ON counted FOR EACH ROW EXECUTE FUNCTION nothing();
 `
 postgresWorld(SCHEMA)
 
@@ -95,6 +98,8 @@ describe('a role that may not read all of what it writes gets what live would ha
     ['DELETE FROM account RETURNING *'],
     ['INSERT INTO account (id, owner, code) VALUES (5, $$x$$, 1) ON CONFLICT (code) DO NOTHING'],
     ['UPDATE vault SET amount = 0'],
+    // Also where there would be no preview.
+    ['INSERT INTO counted VALUES (1)'],
   ])('%s', async (text) => {
     const expected = await forReal(text)
     const { result, effect } = await inDryRun(text)
@@ -140,7 +145,12 @@ describe('the report says what was not seen', () => {
   it('and later reads are told that they do not see it', async () => {
     await dry(async () => {
       await client.query("UPDATE account SET owner = 'o' WHERE id = 1")
+      takeProblems()
       expect((await client.query('SELECT owner FROM account WHERE id = 1')).rows).toEqual([{ owner: 'a' }])
+      expect(takeProblems().map(({ message }) => message)).toEqual([
+        'not overlaid: SELECT account sees the data as it is, without what this run would have changed ' +
+          '(what the run did to "account" is not all known: not all of it may be read)',
+      ])
     })
   })
 })
