@@ -26,6 +26,7 @@ import { type ReadOnly, textOf } from './read-only.js'
 import type { Sink, Step } from './round.js'
 import { deferrableOf, mayClash, type Settled, settle, type Together } from './settle.js'
 import { StandIns } from './stand-ins.js'
+import { failsOfVirtual, withoutVirtual } from './virtual-columns.js'
 
 /** Records spelled out in the diff; all are counted. */
 const MAX_DIFF_RECORDS = 100
@@ -63,6 +64,8 @@ export interface PreviewRequest {
   modes?(): ConstraintModes
   /** Tables looked up lately. */
   readonly tables?: { get(relation: string): Table | undefined; set(relation: string, table: Table): void }
+  /** Virtual columns are left out: computing them failed, which the write itself does not do. */
+  readonly stored?: boolean
   /** Told of a preview that would be the same for the same text, but for its values and ids. */
   learn?(preview: LearnedPreview): void
 }
@@ -113,12 +116,12 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
   }
   const lookup = async (relation: string) => {
     const known = request.tables?.get(relation)
-    if (known !== undefined) return known
+    if (known !== undefined) return request.stored ? withoutVirtual(known) : known
     const [row] = await reader.rows({ text: tableQuery(relation) })
     if (!row?.[0]) throw new PreviewUnsupported(`${relation} is not in the catalog`)
     const table = readTable(row[0])
     request.tables?.set(relation, table)
-    return table
+    return request.stored ? withoutVirtual(table) : table
   }
   const query = await previewOf(request.text, {
     lookup,
@@ -154,7 +157,14 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
   }
   const reading = readingOf(query, tally, request)
   const answer = await reader.query(main, reading.sink)
-  if (answer.error !== undefined) throw answer.error
+  if (answer.error !== undefined) {
+    const { error } = answer
+    if (request.stored || !failsOfVirtual(query, error)) throw error
+    return await previewWrite(reader, { ...request, stored: true }).catch((again: { code?: string }) => {
+      // What fails for another reason says so itself.
+      throw /^2[123]/.test(again.code ?? '') ? again : error
+    })
+  }
   if (!counted && query.parts.length === 0 && !bringsCascades(query)) {
     request.learn?.({ query, ids, text: template, slots, slotTypes })
   }
