@@ -173,7 +173,7 @@ const keyNames = (owner: string, numbers: string) =>
         JOIN pg_attribute a ON a.attrelid = k.${owner} AND a.attnum = u.k)`
 
 /** The expression of a generated column, which may be another one in each leaf. */
-const GENERATED_BY_LEAF = `(SELECT coalesce('CASE' || string_agg(format(' WHEN %s THEN %s', pg_get_partition_constraintdef(l.relid),
+const GENERATED_BY_LEAF = `(SELECT coalesce('CASE' || string_agg(format(' WHEN %s THEN %s', coalesce(pg_get_partition_constraintdef(l.relid), 'true'),
         pg_get_expr(f.adbin, f.adrelid)), '') || ' ELSE ' || pg_get_expr(d.adbin, d.adrelid) || ' END', pg_get_expr(d.adbin, d.adrelid))
       FROM pg_partition_tree(c.oid) l JOIN pg_attribute b ON b.attrelid = l.relid AND b.attname = a.attname
       JOIN pg_attrdef f ON f.adrelid = b.attrelid AND f.adnum = b.attnum

@@ -345,6 +345,8 @@ class Tally {
   /** By label: what other rows of the statement may mend. */
   readonly #open = new Map<string, OpenViolation & { readonly table: Table }>()
   #fresh = 0
+  /** The rows could not be compared with each other. */
+  #uncompared = false
   readonly #predicted = new Set<string>()
 
   constructor({ operation, parts, upsert }: PreviewQuery, request: PreviewRequest) {
@@ -434,6 +436,7 @@ class Tally {
   /** What would be raised for certain; `settled` is what the rows together have shown, if that was found out. */
   violation(settled: Settled | undefined): Violation | undefined {
     if (this.#certain !== undefined) return this.#certain
+    this.#uncompared = settled === undefined
     const open = [...this.#open.values()]
     const single = this.records === 1 ? open.find((each) => each.single)?.violation : undefined
     const found = single ?? sameOf(open, settled?.[0]) ?? this.#late
@@ -447,11 +450,12 @@ class Tally {
 
   /** Something would probably fail. */
   get predicts(): boolean {
-    return this.#predicted.size > 0
+    return this.#predicted.size > 0 || this.#uncompared
   }
 
   notes(): string[] {
     const notes = [...this.#predicted].map((text) => `would fail if checked as the data is now (predicted): ${text}`)
+    if (this.#uncompared) notes.push('keys of the rows were not compared with each other')
     if (this.records > MAX_DIFF_RECORDS) {
       notes.push(`the diff shows the first ${MAX_DIFF_RECORDS} of ${this.records} records`)
     }
