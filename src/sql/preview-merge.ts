@@ -4,11 +4,11 @@ import { deparse } from './grammar.js'
 import { assignments, defaultOf, writtenColumn } from './preview-assign.js'
 import {
   castTo,
-  constrainedRows,
   dropSchema,
   idPerRow,
   type PreviewOptions,
   PreviewUnsupported,
+  readFrom,
   rowId,
   type Target,
   textArray,
@@ -115,7 +115,7 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
       does === undefined ? 'NULL' : `'${{ i: 'INSERT', u: 'UPDATE', d: 'DELETE' }[does]}'`,
     ),
   })
-  const scope = { replaces: true, existing: (alias: string) => constrainedRows(table, options, alias) }
+  const scope = { replaces: true, existing: (alias: string) => readFrom(target, options, alias) }
   const violations = violationColumn(table, 'n__', { ...scope, command: 'w', viewChecks: view?.checks('n__') }).replace(
     / AS viol__$/,
     '',
