@@ -177,7 +177,7 @@ const GENERATED_BY_LEAF = `(SELECT coalesce('CASE' || string_agg(format(' WHEN %
         pg_get_expr(f.adbin, f.adrelid)), '') || ' ELSE ' || pg_get_expr(d.adbin, d.adrelid) || ' END', pg_get_expr(d.adbin, d.adrelid))
       FROM pg_partition_tree(c.oid) l JOIN pg_attribute b ON b.attrelid = l.relid AND b.attname = a.attname
       JOIN pg_attrdef f ON f.adrelid = b.attrelid AND f.adnum = b.attnum
-      WHERE l.isleaf AND b.attgenerated <> '' AND pg_get_expr(f.adbin, f.adrelid) <> pg_get_expr(d.adbin, d.adrelid))`
+      WHERE l.isleaf AND b.attgenerated = 's' AND pg_get_expr(f.adbin, f.adrelid) <> pg_get_expr(d.adbin, d.adrelid))`
 
 const CASCADES = `k.contype = 'f' AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))`
 
@@ -193,7 +193,7 @@ export function tableQuery(relation: string): string {
       'name', a.attname, 'number', a.attnum, 'type', format_type(a.atttypid, a.atttypmod),
       'baseType', format_type(a.atttypid, NULL), 'typmod', a.atttypmod, 'domain', t.typtype = 'd',
       'notNull', a.attnotnull, 'identity', a.attidentity, 'generated', a.attgenerated,
-      'default', CASE WHEN c.relkind = 'p' AND a.attgenerated <> '' THEN ${GENERATED_BY_LEAF} ELSE pg_get_expr(d.adbin, d.adrelid) END, 'domainDefault', coalesce(pg_get_expr(t.typdefaultbin, 0), quote_literal(t.typdefault)),
+      'default', CASE WHEN c.relkind = 'p' AND a.attgenerated = 's' THEN ${GENERATED_BY_LEAF} ELSE pg_get_expr(d.adbin, d.adrelid) END, 'domainDefault', coalesce(pg_get_expr(t.typdefaultbin, 0), quote_literal(t.typdefault)),
       'element', CASE WHEN t.typlen = -1 AND t.typelem <> 0 AND t.typcategory = 'A' THEN format_type(t.typelem, a.atttypmod) END,
       'fields', CASE WHEN t.typtype = 'c' THEN (SELECT json_agg(json_build_object(
           'name', f.attname, 'type', format_type(f.atttypid, f.atttypmod)) ORDER BY f.attnum)
