@@ -208,11 +208,11 @@ const keyNames = (owner: string, numbers: string) =>
         JOIN pg_attribute a ON a.attrelid = k.${owner} AND a.attnum = u.k)`
 
 /** The expression of a generated column, which may be another one in each leaf. */
-const GENERATED_BY_LEAF = `(SELECT coalesce('CASE' || string_agg(format(' WHEN %s THEN %s', pg_get_partition_constraintdef(l.relid),
+const GENERATED_BY_LEAF = `(SELECT coalesce('CASE' || string_agg(format(' WHEN %s THEN %s', coalesce(pg_get_partition_constraintdef(l.relid), 'true'),
         pg_get_expr(f.adbin, f.adrelid)), '') || ' ELSE ' || pg_get_expr(d.adbin, d.adrelid) || ' END', pg_get_expr(d.adbin, d.adrelid))
       FROM pg_partition_tree(c.oid) l JOIN pg_attribute b ON b.attrelid = l.relid AND b.attname = a.attname
       JOIN pg_attrdef f ON f.adrelid = b.attrelid AND f.adnum = b.attnum
-      WHERE l.isleaf AND b.attgenerated <> '' AND pg_get_expr(f.adbin, f.adrelid) <> pg_get_expr(d.adbin, d.adrelid))`
+      WHERE l.isleaf AND b.attgenerated = 's' AND pg_get_expr(f.adbin, f.adrelid) <> pg_get_expr(d.adbin, d.adrelid))`
 
 const CASCADES = `k.contype = 'f' AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))`
 
@@ -250,7 +250,7 @@ export function tableQuery(relation: string): string {
       'name', a.attname, 'number', a.attnum, 'type', format_type(a.atttypid, a.atttypmod),
       'baseType', format_type(a.atttypid, NULL), 'typmod', a.atttypmod, 'domain', t.typtype = 'd',
       'notNull', a.attnotnull, 'identity', a.attidentity, 'generated', a.attgenerated,
-      'default', CASE WHEN c.relkind = 'p' AND a.attgenerated <> '' THEN ${GENERATED_BY_LEAF} ELSE pg_get_expr(d.adbin, d.adrelid) END, 'domainDefault', coalesce(pg_get_expr(t.typdefaultbin, 0), quote_literal(t.typdefault)),
+      'default', CASE WHEN c.relkind = 'p' AND a.attgenerated = 's' THEN ${GENERATED_BY_LEAF} ELSE pg_get_expr(d.adbin, d.adrelid) END, 'domainDefault', coalesce(pg_get_expr(t.typdefaultbin, 0), quote_literal(t.typdefault)),
       'parts', CASE WHEN t.typtype IN ('c', 'd') OR t.typcategory = 'A' THEN (${PARTS}) END) ORDER BY a.attnum)
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum

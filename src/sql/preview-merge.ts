@@ -4,11 +4,11 @@ import { deparse } from './grammar.js'
 import { assignments, defaultOf, writtenColumn } from './preview-assign.js'
 import {
   castTo,
-  constrainedRows,
   dropSchema,
   idPerRow,
   type PreviewOptions,
   PreviewUnsupported,
+  readFrom,
   rowId,
   type Target,
   textArray,

@@ -93,14 +93,15 @@ function after(settling: Settling, alias: string, names: readonly string[]): str
 function keyTests(settling: Settling): string[] {
   const { table, labels, among, checked } = settling
   const tests: string[] = []
-  const test = (index: UniqueIndex | Exclusion, operators: readonly string[], label: string): void => {
+  const test = (index: UniqueIndex | Exclusion, operators: readonly string[], label: string, met: boolean): void => {
     const clash = operators.map((operator, number) => `o__.k${number}__ ${operator} i__.k${number}__`)
     if (index.predicate !== null) clash.push('o__.p__', 'i__.p__')
     const with_ = (from: string, more = '') =>
       `SELECT ${label}, ${FRESH}.raw__, ${FRESH}.was__ FROM ${FRESH} CROSS JOIN LATERAL ${keysOf(table, index, FRESH)} i__, ` +
       `${from} CROSS JOIN LATERAL ${keysOf(table, index, 'a__')} o__ WHERE ${[...clash, more].filter(Boolean).join(' AND ')}`
+    // Otherwise no row has met one that is there.
+    if (met) tests.push(`${with_(kept(settling, 'a__'))} ORDER BY ${FRESH}.n__`)
     tests.push(
-      `${with_(kept(settling, 'a__'))} ORDER BY ${FRESH}.n__`,
       // The later row meets the one before.
       `${with_(`${FRESH} a__`, `a__.n__ < ${FRESH}.n__`)} ORDER BY ${FRESH}.n__, a__.n__`,
     )
@@ -118,6 +119,7 @@ function keyTests(settling: Settling): string[] {
       index,
       index.keys.map(() => equals),
       index.predicate === null && !index.numbers.includes(0) ? quoteText(label) : keyLabel(index),
+      named,
     )
   }
   for (const exclusion of table.exclusions ?? []) {
@@ -126,7 +128,7 @@ function keyTests(settling: Settling): string[] {
     if (!checked(exclusion) || !(named || among)) continue
     const values = ['i__', 'o__'].flatMap((row) => keys.map((_, number) => `CAST(${row}.k${number}__ AS text)`))
     const list = [`CAST(${quoteText(name)} AS text)`, ...values].join(', ')
-    test(exclusion, operators, `'23P01:' || json_build_array(${list})`)
+    test(exclusion, operators, `'23P01:' || json_build_array(${list})`, named)
   }
   return tests
 }

@@ -37,6 +37,7 @@ import { type ReadOnly, textOf } from './read-only.js'
 import type { Sink, Step } from './round.js'
 import { deferrableOf, mayClash, type Settled, settle, type Together } from './settle.js'
 import { StandIns } from './stand-ins.js'
+import { failsOfVirtual, withoutVirtual } from './virtual-columns.js'
 
 /** Records spelled out in the diff; all are counted. */
 const MAX_DIFF_RECORDS = 100
@@ -78,6 +79,8 @@ export interface PreviewRequest {
   modes?(): ConstraintModes
   /** Tables looked up lately. */
   readonly tables?: { get(relation: string): Table | undefined; set(relation: string, table: Table): void }
+  /** Virtual columns are left out: computing them failed, which the write itself does not do. */
+  readonly stored?: boolean
   /** Told of a preview that would be the same for the same text, but for its values and ids. */
   learn?(preview: LearnedPreview): void
 }
@@ -147,13 +150,13 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
   const lookedUp = new Map<string, Table>()
   const lookup = async (relation: string) => {
     const known = request.tables?.get(relation) ?? lookedUp.get(relation)
-    if (known !== undefined) return known
+    if (known !== undefined) return request.stored ? withoutVirtual(known) : known
     const [row] = await reader.rows({ text: tableQuery(relation) })
     if (!row?.[0]) throw new PreviewUnsupported(`${relation} is not in the catalog`)
     const table = readTable(row[0])
     request.tables?.set(relation, table)
     lookedUp.set(relation, table)
-    return table
+    return request.stored ? withoutVirtual(table) : table
   }
   const options: PreviewOptions = {
     lookup,
@@ -218,7 +221,14 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
   await readParts(false)
   const reading = readingOf(query, tally, request)
   const answer = await reader.query(main, reading.sink)
-  if (answer.error !== undefined) throw answer.error
+  if (answer.error !== undefined) {
+    const { error } = answer
+    if (request.stored || !failsOfVirtual(query, error)) throw error
+    return await previewWrite(reader, { ...request, stored: true }).catch((again: { code?: string }) => {
+      // What fails for another reason says so itself.
+      throw /^2[123]/.test(again.code ?? '') ? again : error
+    })
+  }
   await readParts(true)
   if (!counted && query.parts.length === 0 && !bringsCascades(query)) {
     request.learn?.({ query, ids, text: template, slots, slotTypes })
@@ -427,6 +437,8 @@ class Tally {
   #fresh = 0
   /** There are parts, whether they see each other or not. */
   readonly #parted: boolean
+  /** The rows could not be compared with each other. */
+  #uncompared = false
   readonly #predicted = new Set<string>()
 
   constructor(
@@ -531,6 +543,7 @@ class Tally {
   violation(settled: Settled | undefined): Violation | undefined {
     if (this.#moved) throw new PreviewUnsupported('a row is to be updated whose key the statement has changed')
     if (this.#certain !== undefined) return this.#certain
+    this.#uncompared = settled === undefined
     const open = [...this.#open.values()]
     const single = this.records === 1 ? open.find((each) => each.single)?.violation : undefined
     const found = single ?? sameOf(open, settled?.[0]) ?? this.#late
@@ -544,12 +557,13 @@ class Tally {
 
   /** Something would probably fail, or go another way. */
   get predicts(): boolean {
-    return this.#predicted.size > 0 || this.#collides
+    return this.#predicted.size > 0 || this.#collides || this.#uncompared
   }
 
   notes(): string[] {
     const notes = [...this.#predicted].map((text) => `would fail if checked as the data is now (predicted): ${text}`)
     if (this.#collides) notes.push('parts of the statement write the same row, and only one of them takes effect')
+    if (this.#uncompared) notes.push('keys of the rows were not compared with each other')
     if (this.records > MAX_DIFF_RECORDS) {
       notes.push(`the diff shows the first ${MAX_DIFF_RECORDS} of ${this.records} records`)
     }

@@ -53,6 +53,8 @@ postgresWorld(`
   INSERT INTO top VALUES (1), (2); INSERT INTO left_of VALUES (1, 1); INSERT INTO right_of VALUES (1, 1);
   CREATE TABLE twice_of (a int REFERENCES top ON DELETE CASCADE, b int REFERENCES top);
   INSERT INTO twice_of VALUES (2, 2);
+  CREATE TABLE doubled (n int, twice int GENERATED ALWAYS AS (n * 2) VIRTUAL);
+  INSERT INTO doubled VALUES (2000000000);
   CREATE TABLE folded (name text, UNIQUE NULLS NOT DISTINCT (name));
   CREATE UNIQUE INDEX folded_lower ON folded (lower(name));
   INSERT INTO folded VALUES ('a');
@@ -126,6 +128,8 @@ describe('what certainly fails, fails with the error of the server', () => {
     ['DELETE FROM shopper WHERE id = 3', '23503'],
     ['DELETE FROM shopper WHERE id = 4', '23502'],
     ['DELETE FROM top WHERE id = 1', '23503'],
+    ['INSERT INTO doubled VALUES (2000000001) RETURNING twice', '22003'],
+    ['UPDATE doubled SET n = n / 0', '22012'],
     ['DELETE FROM home WHERE id < 2', '23503'],
     ['UPDATE home SET id = 9 WHERE id = 0', '23503'],
     ['UPDATE home SET id = id + 10 WHERE id IN (0, 1)', '23503'],
@@ -158,6 +162,8 @@ describe('what other rows of the statement mend, does not fail', () => {
     ['DELETE FROM node WHERE id = 9'],
     ['UPDATE rank SET id = 4 - id WHERE id = 2'],
     ['DELETE FROM shelf WHERE id = 1'],
+    ['INSERT INTO doubled VALUES (2000000001)'],
+    ['DELETE FROM doubled WHERE n > 5'],
     ['DELETE FROM home WHERE id > 1'],
     ['DELETE FROM shopper WHERE id IN (1, 5)'],
     ['UPDATE home SET id = id + 10 WHERE id = 2'],
