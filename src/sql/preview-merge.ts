@@ -4,6 +4,7 @@ import { deparse } from './grammar.js'
 import { assignments, defaultOf, writtenColumn } from './preview-assign.js'
 import {
   castTo,
+  constrainedRows,
   dropSchema,
   idPerRow,
   type PreviewOptions,
