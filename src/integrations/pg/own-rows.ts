@@ -29,7 +29,10 @@ export async function previewWithOwnRows(
   const place = await reader.place()
   const request: PreviewRequest = {
     ...previewRequest(session, statement, values, types),
-    ...(place === undefined ? {} : { tables: tablesIn(session, place) }),
+    // What the planner lets pass depends on the role and on what names mean.
+    ...(place === undefined
+      ? {}
+      : { tables: tablesIn(session, place), place: `${placeOf(conversation.client)} ${place}` }),
     ...more,
   }
   if (overlay.untouched) return { outcome: await previewWrite(reader, request), blind: undefined }

@@ -158,6 +158,12 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
     lookedUp.set(relation, table)
     return request.stored ? withoutVirtual(table) : table
   }
+  // Beside the preview itself, which is looked at as a whole before it runs.
+  const rows = async (text: string) => {
+    refuseUnlessRead(text)
+    await refuseHazards(reader, { sql: text, parts: [] })
+    return await reader.rows(await step(text))
+  }
   const options: PreviewOptions = {
     lookup,
     countColumns: async (query) => {
@@ -168,10 +174,7 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
     },
     countRows: async (text) => {
       counted = true
-      // This one runs before the preview is put together and looked at as a whole.
-      refuseUnlessRead(text)
-      await refuseHazards(reader, { sql: text, parts: [] })
-      return Number((await reader.rows(await step(text)))[0]?.[0])
+      return Number((await rows(text))[0]?.[0])
     },
     syntheticIds: (count, column) => {
       const kind = column?.baseType === 'smallint' ? 'smallint' : 'integer'
@@ -182,9 +185,7 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
       counted = true
       const row = await cursorRow(reader, cursor, table)
       if (own?.touches(table)) {
-        return await ownVersion(reader, row, table, markedTable(table.oid, 'e__'), async (text) =>
-          reader.rows(await step(text)),
-        )
+        return await ownVersion(reader, row, table, markedTable(table.oid, 'e__'), rows)
       }
       return row
     },
@@ -233,7 +234,6 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
   if (!counted && query.parts.length === 0 && !bringsCascades(query)) {
     request.learn?.({ query, ids, text: template, slots, slotTypes })
   }
-  const rows = async (text: string) => await reader.rows(await step(text))
   return await reading.outcome(
     ids,
     async (written, sql) =>
