@@ -69,7 +69,8 @@ ${table(
 )}
 
 The same statement executed live and in a dry run, on one connection in turns; lower deciles. Each dry turn is a run of its own,
-whose first statements are not measured. Every commit reaches the disk:
+whose first statements are not measured, and three thousand of each go before, so that what is compared is a process that has
+run for a while. Every commit reaches the disk:
 
 ${table(['statement', 'live', 'dry', 'ratio', 'round trips'], dryRows(dry))}
 
@@ -100,5 +101,10 @@ decides what may run. The scan for dangerous functions is kept for a minute per 
 
 The first check is left out while nothing else has run on the connection. Behind a pooler that hands each transaction to
 some session nothing is remembered outside of transactions.
+
+The texts of a remembered preview, with made-up ids as parameters, and of what surrounds it are prepared on the connection
+under names that begin with \`drytrace_\`, at most fifty of them, so that the server parses and plans them once. If a name
+is gone (\`DISCARD ALL\`), the statement is worked out anew. Inside an application's dry transaction the same is done
+behind a savepoint.
 `
 }
