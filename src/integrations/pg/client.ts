@@ -88,16 +88,18 @@ function dryQuery(call: DryCall): unknown {
   const { guard, client } = call
   const queue = queueOf(client)
   const before = queue?.length ?? 0
-  const pulse = Object.getOwnPropertyDescriptor(client, '_pulseQueryQueue')
-  Object.defineProperty(client, '_pulseQueryQueue', { configurable: true, writable: true, value: () => undefined })
+  const pulse = client._pulseQueryQueue
+  // Set back and not deleted afterwards: V8 keeps an object that lost a property as a slow dictionary, for live traffic too.
+  const hold = (value: () => void) =>
+    Object.defineProperty(client, '_pulseQueryQueue', { configurable: true, writable: true, value })
+  hold(() => undefined)
   let result: unknown
   try {
     if (queue === undefined)
       throw new DryTraceError('DRY_GUARD_FAILED', 'dry run: this version of pg is built differently')
     result = call.send()
   } finally {
-    if (pulse === undefined) Reflect.deleteProperty(client, '_pulseQueryQueue')
-    else Object.defineProperty(client, '_pulseQueryQueue', pulse)
+    hold(pulse)
   }
   // Nothing was queued: pg has refused the call itself.
   const query = queue.length > before ? queue.at(-1) : undefined
@@ -160,7 +162,7 @@ function takeOver(call: DryCall, queued: PgQuery, submit: PgQuery['submit'], inC
     const sent = textOf(query, connection)
     const late = whyRefusedLate(state, planned === undefined || sent === text)
     if (late !== undefined) return refuse(late)
-    Reflect.deleteProperty(queued, 'submit')
+    queued.submit = submit
     const refused = begin(foreign, connection)
     if (refused !== undefined) return refuse(messageOf(refused))
     const conversation = new Conversation(client, connection, query)

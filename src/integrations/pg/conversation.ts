@@ -103,6 +103,7 @@ export class Conversation implements Dialogue, QueryHandlers {
       // pg has made its result parsers of the caller's types already.
       if (options.types !== undefined) query.types = options.types
       // One statement per message is what the extended protocol guarantees; the simple one would run a whole script.
+      const { requiresPreparation } = query
       query.requiresPreparation = () => true
       if (this.#round !== undefined) this.#round.sent = { name: query.name, text: query.text }
       try {
@@ -112,7 +113,7 @@ export class Conversation implements Dialogue, QueryHandlers {
           view.sync()
         }
       } finally {
-        delete query.requiresPreparation
+        query.requiresPreparation = requiresPreparation
         query.text = own.text
         query.name = own.name
         if (options.values !== undefined) query.values = own.values

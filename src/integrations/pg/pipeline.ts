@@ -12,6 +12,8 @@ interface Pipelined extends Omit<PgClient, 'pipeline'> {
 }
 
 const dryQueries = new WeakSet<PgQuery>()
+/** Clients that work their queue off one by one. */
+const oneByOne = new WeakSet<object>()
 
 /** True when the client's pipeline is built as we know it. */
 export function pipelineKnown(client: PgClient): boolean {
@@ -27,7 +29,11 @@ export function pipelineKnown(client: PgClient): boolean {
 export function sendOneByOne(pipelined: PgClient, query: PgQuery): void {
   dryQueries.add(query)
   const client = pipelined as PgClient & Pipelined
-  if (Object.hasOwn(client, '_pulseQueryQueue')) return
+  if (oneByOne.has(client)) return
+  oneByOne.add(client)
+  const own = client._pulseQueryQueue
+  const put = (value: () => void) =>
+    Object.defineProperty(client, '_pulseQueryQueue', { configurable: true, writable: true, value })
   const pulse = (): void => {
     if (!client._connected || !client._queryable || client._activeQuery || !client.readyForQuery) return
     const sent = client._sentQueryQueue.shift()
@@ -37,13 +43,14 @@ export function sendOneByOne(pipelined: PgClient, query: PgQuery): void {
       return
     }
     if (!client._queryQueue.some((waiting) => dryQueries.has(waiting))) {
-      Reflect.deleteProperty(client, '_pulseQueryQueue')
+      oneByOne.delete(client)
+      put(own)
       client._pulseQueryQueue()
       return
     }
     sendNext(client)
   }
-  Object.defineProperty(client, '_pulseQueryQueue', { configurable: true, writable: true, value: pulse })
+  put(pulse)
 }
 
 /** As pg does without a pipeline. */
