@@ -66,6 +66,20 @@ export interface Reference {
 export interface Trigger {
   readonly name: string
   readonly type: number
+  /** The statement that creates it. */
+  readonly definition: string
+  /** Of a partition: it comes from the partitioned table. */
+  readonly clone: boolean
+  /** Fires at the end of the transaction. */
+  readonly deferred: boolean
+  /** `CREATE FUNCTION` of its function, null where that is not PL/pgSQL. */
+  readonly body: string | null
+  /** The function's name without its schema. */
+  readonly calls: string
+  /** The function has settings of its own, or runs as its owner. */
+  readonly apart: boolean
+  /** Of a partitioned table's leaf, which has it for itself. */
+  readonly leaf?: string
 }
 
 /** A policy that applies to the current user. */
@@ -91,7 +105,10 @@ export interface Table {
   readonly foreignKeys: readonly ForeignKey[] | null
   readonly referencedBy: readonly Reference[] | null
   readonly triggers: readonly string[] | null
+  /** In the order in which they fire. */
   readonly triggerTypes: readonly Trigger[] | null
+  /** Triggers that only some of the leaves have. */
+  readonly leafTriggers?: readonly Trigger[] | null
   readonly rules: readonly string[] | null
   /** The commands rules are for: `2` UPDATE, `3` INSERT, `4` DELETE, without repeats. */
   readonly ruleEvents?: readonly string[] | null
@@ -115,6 +132,14 @@ export const MAX_LEAVES = 200
 const keyNames = (owner: string, numbers: string) =>
   `(SELECT json_agg(a.attname ORDER BY u.o) FROM unnest(k.${numbers}) WITH ORDINALITY u(k, o)
         JOIN pg_attribute a ON a.attrelid = k.${owner} AND a.attnum = u.k)`
+
+/** Of a trigger `g` with its function `f` and the language `j`. */
+const TRIGGER = `'name', g.tgname, 'type', g.tgtype, 'definition', pg_get_triggerdef(g.oid),
+      'clone', g.tgparentid <> 0, 'deferred', g.tginitdeferred, 'calls', f.proname,
+      'body', CASE WHEN j.lanname = 'plpgsql' THEN pg_get_functiondef(f.oid) END,
+      'apart', f.prosecdef OR f.proconfig IS NOT NULL`
+
+const FIRES = `g.tgenabled IN ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END)`
 
 /** The query whose only cell is a {@link Table} as JSON, for a relation as a statement names it (quoted where needed). */
 export function tableQuery(relation: string): string {
@@ -161,9 +186,15 @@ export function tableQuery(relation: string): string {
     FROM pg_constraint k WHERE k.confrelid = c.oid AND k.contype = 'f' AND k.conparentid = 0
     AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'),
   'triggers', (SELECT json_agg(g.tgname) FROM pg_trigger g
-    WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
-  'triggerTypes', (SELECT json_agg(json_build_object('name', g.tgname, 'type', g.tgtype)) FROM pg_trigger g
-    WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
+    WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND ${FIRES}),
+  'triggerTypes', (SELECT json_agg(json_build_object(${TRIGGER}) ORDER BY g.tgname)
+    FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid JOIN pg_language j ON j.oid = f.prolang
+    WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND ${FIRES}),
+  'leafTriggers', CASE WHEN c.relkind = 'p' THEN (SELECT json_agg(json_build_object(${TRIGGER}, 'leaf', g.tgrelid::text) ORDER BY g.tgname)
+    FROM pg_partition_tree(c.oid) l JOIN pg_trigger g ON g.tgrelid = l.relid
+    JOIN pg_proc f ON f.oid = g.tgfoid JOIN pg_language j ON j.oid = f.prolang
+    WHERE l.isleaf AND l.level > 0 AND NOT g.tgisinternal AND NOT EXISTS (SELECT FROM pg_trigger o
+      WHERE o.tgrelid = c.oid AND o.tgname = g.tgname AND o.tgfoid = g.tgfoid AND o.tgenabled = g.tgenabled)) END,
   'rules', (SELECT json_agg(r.rulename) FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
   'ruleEvents', (SELECT json_agg(DISTINCT r.ev_type::text) FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
   'rowSecurityActive', row_security_active(c.oid),

@@ -20,6 +20,7 @@ interface Grammar {
   fingerprintSync(text: string): string
   scanSync(text: string): { tokens: { start: number; end: number; text: string; tokenName: string }[] }
   deparseSync(node: unknown): string
+  parsePlPgSQLSync(text: string): unknown
 }
 
 let grammar: Grammar | undefined
@@ -44,6 +45,7 @@ async function load(): Promise<void> {
     fingerprintSync: parser.fingerprintSync,
     scanSync: parser.scanSync,
     deparseSync: deparser.deparseSync as Grammar['deparseSync'],
+    parsePlPgSQLSync: parser.parsePlPgSQLSync,
   }
 }
 
@@ -108,6 +110,17 @@ export function parseExpression(text: string): Node {
 /** The text of a syntax tree. */
 export function deparse(node: Node): string {
   return loaded().deparseSync(node)
+}
+
+/** The body of a PL/pgSQL function, given its whole definition. @throws SqlSyntaxError */
+export function parseFunction(definition: string): unknown {
+  if (definition.length > MAX_TEXT_BYTES) throw new SqlSyntaxError('the function is too long')
+  try {
+    return loaded().parsePlPgSQLSync(definition)
+  } catch (error) {
+    if (error instanceof DryTraceError) throw error
+    throw new SqlSyntaxError(messageOf(error))
+  }
 }
 
 /** Equal for statements that differ in constants and white space only; 16 hex digits. */

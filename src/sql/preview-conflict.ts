@@ -15,31 +15,40 @@ import {
 } from './preview-parts.js'
 import { bindReturning, type Returning, returnsOld, tableoidOf } from './preview-returning.js'
 import { quoteName } from './tree.js'
+import { oldColumns, type TriggerFiring } from './trigger-fire.js'
 import { violationColumn } from './violation-column.js'
 
 interface ConflictingInsert {
   readonly target: Target
   /** Query of the rows to insert, with their order in `ord__`. */
   readonly inserted: string
+  /** Its hidden columns. */
+  readonly hidden: readonly string[]
+  readonly firing: TriggerFiring
   readonly statement: Returning
   readonly options: PreviewOptions
 }
 
 interface ConflictPreview {
-  readonly sql: string
+  /** The query, given its list. */
+  select(list: string): string
+  readonly list: string
   /** Number of RETURNING columns, null without RETURNING. */
   readonly returning: number | null
 }
 
 /** `INSERT … ON CONFLICT` over rows that are already worked out. */
-export function conflictingInsert(clause: OnConflictClause, insert: ConflictingInsert): ConflictPreview {
+export async function conflictingInsert(
+  clause: OnConflictClause,
+  insert: ConflictingInsert,
+): Promise<ConflictPreview> {
   if (insert.target.view !== undefined) throw new PreviewUnsupported('ON CONFLICT through a view')
   const arbiters = arbitersOf(clause, insert.target.table)
   if (arbiters.some((index) => index.numbers.includes(0)))
     throw new PreviewUnsupported('ON CONFLICT over an expression')
   return clause.action === 'ONCONFLICT_NOTHING'
-    ? insertOrSkip(arbiters, insert)
-    : insertOrUpdate(clause, arbiters, insert)
+    ? await insertOrSkip(arbiters, insert)
+    : await insertOrUpdate(clause, arbiters, insert)
 }
 
 function arbitersOf(clause: OnConflictClause, table: Table): readonly UniqueIndex[] {
@@ -82,8 +91,11 @@ function conflicts(table: Table, arbiters: readonly UniqueIndex[], existing: str
   return tests.join(' OR ') || 'false'
 }
 
-function insertOrSkip(arbiters: readonly UniqueIndex[], insert: ConflictingInsert): ConflictPreview {
-  const { target, inserted, statement, options } = insert
+async function insertOrSkip(
+  arbiters: readonly UniqueIndex[],
+  insert: ConflictingInsert,
+): Promise<ConflictPreview> {
+  const { target, inserted, hidden, firing, statement, options } = insert
   const { table, columns, quotedAlias } = target
   // Of rows that conflict with each other the first one is inserted.
   const firsts = arbiters.map((index, number) => {
@@ -94,7 +106,9 @@ function insertOrSkip(arbiters: readonly UniqueIndex[], insert: ConflictingInser
   const candidates =
     `SELECT ${['x__.*', ...firsts].join(', ')} FROM (${inserted}) x__ WHERE NOT EXISTS ` +
     `(SELECT 1 FROM ${readFrom(target, options, 'e__')} WHERE ${conflicts(table, arbiters, 'e__', 'x__')})`
-  const kept = arbiters.map((_, number) => `${quotedAlias}.k${number}__`).join(' AND ')
+  const kept = arbiters.map((_, number) => `k${number}__`).join(' AND ')
+  const query = `SELECT * FROM (${candidates}) c__${kept === '' ? '' : ` WHERE ${kept}`}`
+  const written = await firing.after({ event: 'INSERT', query, hidden })
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
   const returning = bindReturning(statement, {
     target,
@@ -112,27 +126,29 @@ function insertOrSkip(arbiters: readonly UniqueIndex[], insert: ConflictingInser
       replaces: false,
       reads: true,
       handled: arbiters,
+      raised: firing.raised(quotedAlias),
       existing: (alias) => readFrom(target, options, alias),
     }),
     NO_ROW_ID,
     ...(returning ?? []),
   ]
-  const sql =
-    `SELECT ${list.join(', ')} FROM (${candidates}) AS ${quotedAlias}` +
-    `${kept === '' ? '' : ` WHERE ${kept}`} ORDER BY ${quotedAlias}.ord__`
-  return { sql, returning: returning === null ? null : returning.length }
+  return {
+    select: (text) => `SELECT ${text} FROM (${written.query}) AS ${quotedAlias} ORDER BY ${quotedAlias}.ord__`,
+    list: list.join(', '),
+    returning: returning === null ? null : returning.length,
+  }
 }
 
 /**
  * `excluded` is the incoming row. The existing row keeps the table's name
  * inside the LATERAL subquery, where SET and WHERE see it.
  */
-function insertOrUpdate(
+async function insertOrUpdate(
   clause: OnConflictClause,
   arbiters: readonly UniqueIndex[],
   insert: ConflictingInsert,
-): ConflictPreview {
-  const { target, inserted, statement, options } = insert
+): Promise<ConflictPreview> {
+  const { target, inserted, hidden, firing, statement, options } = insert
   const { table, columns, quotedAlias } = target
   const assigned = assignments(
     clause.targetList ?? [],
@@ -150,20 +166,35 @@ function insertOrUpdate(
     return `${assigned.values.get(column.name) ?? `${quotedAlias}.${name}`} AS ${name}`
   })
   const condition = clause.whereClause === undefined ? 'true' : `(${deparse(clause.whereClause)})`
-  const existing =
-    `SELECT ${quotedAlias}.tableoid AS to__, ${quotedAlias}.ctid AS ctid__, ${rowAsText(quotedAlias, columns)} AS old__, ` +
-    `${[...kept, ...updated].join(', ')}, ${condition} AS ok__ FROM ${readFrom(target, options)} ` +
-    `WHERE ${conflicts(table, arbiters, quotedAlias, 'excluded')}`
+  const fires = firing.firesRows('UPDATE')
+  const before = oldColumns(fires ? columns : [], ({ name }) => `${quotedAlias}.${quoteName(name)}`)
+  const columnList = [...kept, ...before.list, ...updated].join(', ')
+  const event = { event: 'UPDATE', changed: new Set(assigned.values.keys()), old: before.of } as const
+  const own = ['to__', 'ctid__', 'old__', ...olds, ...before.names]
+  const existing = await firing.before({
+    ...event,
+    query:
+      `SELECT ${quotedAlias}.tableoid AS to__, ${quotedAlias}.ctid AS ctid__, ${rowAsText(quotedAlias, columns)} AS old__, ` +
+      `${columnList}, ${condition} AS ok__ FROM ${readFrom(target, options)} ` +
+      `WHERE ${conflicts(table, arbiters, quotedAlias, 'excluded')}`,
+    hidden: [...own, 'ok__'],
+    verdict: 'ok__',
+    where: '$ok__',
+  })
+  const brought = existing.hidden.filter((name) => name !== 'ok__')
   const either = columns.map((column) => {
     const name = quoteName(column.name)
     return `CASE WHEN u__.ctid__ IS NOT NULL THEN u__.${name} ELSE excluded.${name} END AS ${name}`
   })
-  const rows = withGenerated(
-    `SELECT ${['excluded.ord__', 'u__.to__', 'u__.ctid__', 'u__.old__', ...olds.map((name) => `u__.${name}`), ...either].join(', ')} FROM (${inserted}) AS excluded ` +
-      `LEFT JOIN LATERAL (${existing}) AS u__ ON true WHERE u__.ctid__ IS NULL OR u__.ok__`,
+  const complete = withGenerated(
+    `SELECT ${[...hidden.map((name) => `excluded.${name}`), ...brought.map((name) => `u__.${name}`), ...either].join(', ')} FROM (${inserted}) AS excluded ` +
+      `LEFT JOIN LATERAL (${existing.query}) AS u__ ON true WHERE u__.ctid__ IS NULL OR u__.ok__`,
     columns,
-    ['ord__', 'to__', 'ctid__', 'old__', ...olds],
+    [...hidden, ...brought],
   )
+  const added = { query: complete, hidden: [...hidden, ...brought] }
+  const come = await firing.after({ event: 'INSERT', ...added, where: '$ctid__ IS NULL' })
+  const { query: rows } = await firing.after({ ...event, ...come, where: '$ctid__ IS NOT NULL' })
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
   const returning = bindReturning(statement, {
     target,
@@ -181,11 +212,15 @@ function insertOrUpdate(
       command: 'a',
       replaces: true,
       reads: true,
+      raised: firing.raised(quotedAlias),
       existing: (alias) => readFrom(target, options, alias),
     }),
     rowId(`${quotedAlias}.to__`, `${quotedAlias}.ctid__`),
     ...(returning ?? []),
   ]
-  const sql = `SELECT ${list.join(', ')} FROM (${rows}) AS ${quotedAlias} ORDER BY ${quotedAlias}.ord__`
-  return { sql, returning: returning === null ? null : returning.length }
+  return {
+    select: (text) => `SELECT ${text} FROM (${rows}) AS ${quotedAlias} ORDER BY ${quotedAlias}.ord__`,
+    list: list.join(', '),
+    returning: returning === null ? null : returning.length,
+  }
 }

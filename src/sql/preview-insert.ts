@@ -20,6 +20,7 @@ import { bindReturning, tableoidOf } from './preview-returning.js'
 import { resolveTarget } from './preview-target.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { contains, quoteName } from './tree.js'
+import { TriggerFiring } from './trigger-fire.js'
 import { violationColumn } from './violation-column.js'
 
 /** Rows for which each id is listed; more count up from the last one. */
@@ -65,17 +66,26 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
     const value = source.given.get(column.name) ?? castTo(column, defaultOf(column, target, ids))
     return `${column.generated ? 'NULL' : value} AS ${quoteName(column.name)}`
   })
-  const inserted = withGenerated(
-    `SELECT ${[...list, 'row_number() OVER () AS ord__'].join(', ')} FROM ${source.from}`,
-    columns,
-    ['ord__'],
-  )
-  const result = { operation: 'INSERT' as const, table, target, syntheticIds }
+  const upsert = statement.onConflictClause?.action === 'ONCONFLICT_UPDATE'
+  const firing = new TriggerFiring(target, options)
+  await firing.statement('INSERT', ...(upsert ? (['UPDATE'] as const) : []))
+  const event = { event: 'INSERT', single: source.rows === 1 } as const
+  const before = await firing.before({
+    ...event,
+    query: `SELECT ${[...list, 'row_number() OVER () AS ord__'].join(', ')} FROM ${source.from}`,
+    hidden: ['ord__'],
+  })
+  const inserted = withGenerated(before.query, columns, before.hidden)
+  const result = { operation: 'INSERT' as const, target }
   if (statement.onConflictClause !== undefined) {
-    const { sql, returning } = conflictingInsert(statement.onConflictClause, { target, inserted, statement, options })
-    const upsert = statement.onConflictClause.action === 'ONCONFLICT_UPDATE'
-    return { ...result, returning, upsert, sql: prefix + sql }
+    const { hidden } = before
+    const insert = { target, inserted, hidden, statement, options, firing }
+    const { select, list, returning } = await conflictingInsert(statement.onConflictClause, insert)
+    const { ids, ...fired } = firing.result(quotedAlias, (text) => prefix + select(text))
+    const sql = prefix + select(list)
+    return { ...result, ...fired, syntheticIds: [...syntheticIds, ...ids], returning, upsert, sql }
   }
+  const written = await firing.after({ ...event, query: inserted, hidden: before.hidden })
   const row = view === undefined ? quotedAlias : 'n__'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
   const returning = bindReturning(statement, {
@@ -95,16 +105,22 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
       replaces: false,
       reads: statement.returningClause !== undefined,
       viewChecks: view?.checks(row),
+      raised: firing.raised(row),
       existing: (alias) => readFrom(target, options, alias),
     }),
     NO_ROW_ID,
     ...(returning ?? []),
   ]
   const shown = view === undefined ? '' : `, LATERAL (${view.shown(row)}) AS ${quotedAlias}`
+  const select = (text: string) =>
+    `${prefix}SELECT ${text} FROM (${written.query}) AS ${row}${shown} ORDER BY ${row}.ord__`
+  const { ids: drawn, ...fired } = firing.result(row, select)
   return {
     ...result,
+    ...fired,
+    syntheticIds: [...syntheticIds, ...drawn],
     returning: returning === null ? null : returning.length,
-    sql: `${prefix}SELECT ${selected.join(', ')} FROM (${inserted}) AS ${row}${shown} ORDER BY ${row}.ord__`,
+    sql: select(selected.join(', ')),
   }
 }
 

@@ -30,6 +30,34 @@ export interface PreviewOptions {
    * `ctid`; undefined for the table itself. This is where an overlay goes in.
    */
   source?(table: Table, alias: string): string | undefined
+  /** Rewrites a statement within a trigger; without it, triggers are not followed. */
+  rewrite?(node: Node, options: PreviewOptions): Promise<InnerRewrite>
+  /** Triggers are not to be followed; and whether any was. */
+  readonly triggers?: { readonly ignored: boolean; followed: boolean }
+  /** How many triggers deep. */
+  readonly depth?: number
+  /** Counts names taken, so that those of a statement within another one differ. */
+  readonly names?: { taken: number }
+}
+
+/** A write as a SELECT, as far as a trigger needs it. */
+export interface InnerRewrite {
+  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE' | 'MERGE'
+  readonly table: Table
+  /** Number of RETURNING columns, null without RETURNING. */
+  readonly returning: number | null
+  readonly sql: string
+  /** What the rewrite does not promise, one sentence each. */
+  readonly notes?: readonly string[]
+  /** What triggers would write besides. */
+  readonly effects?: readonly EffectPart[]
+}
+
+/** A query for the leading columns of what a trigger writes. */
+export interface EffectPart {
+  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE'
+  readonly table: Table
+  readonly sql: string
 }
 
 /** A written view over the one table its rows come from. */
@@ -94,7 +122,13 @@ export function dropSchema(statement: unknown, relation: RangeVar): void {
 
 /** The written table in a FROM clause, with its alias. */
 export function readFrom(target: Target, options: PreviewOptions, alias: string = target.alias): string {
-  const { schema, name } = target.table
+  const { schema, name, kind, oid } = target.table
+  if (kind === 'v') {
+    // A view's rows have no address, but they are told apart by one.
+    const address = `CAST('(0,' || row_number() OVER () || ')' AS tid)`
+    const view = `${quoteName(schema)}.${quoteName(name)}`
+    return `(SELECT *, CAST(${oid} AS oid) AS tableoid, ${address} AS ctid FROM ${view}) AS ${quoteName(alias)}`
+  }
   // With its schema, because WITH may define the bare name as something else.
   const named: RangeVar = { ...target.relation, schemaname: schema, relname: name, alias: { aliasname: alias } }
   return options.source?.(target.table, alias) ?? deparse({ RangeVar: named })

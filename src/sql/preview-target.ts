@@ -1,6 +1,6 @@
 import type { RangeVar } from '@pgsql/types'
 import { type Command, type PreviewOptions, PreviewUnsupported, refuseRules, type Target } from './preview-parts.js'
-import { viewTarget } from './preview-view.js'
+import { plainTarget, viewTarget } from './preview-view.js'
 import { quoteName } from './tree.js'
 
 /** Looks up the written table. @throws PreviewUnsupported when it is neither a plain table nor a view over one. */
@@ -15,9 +15,5 @@ export async function resolveTarget(
   if (table.kind === 'v') return await viewTarget(table, relation, command, options)
   if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
   refuseRules(table, command)
-  const columns = table.columns ?? []
-  const alias = relation.alias?.aliasname ?? relation.relname
-  const visible = columns.map(({ name }) => name)
-  const rowType = `${quoteName(table.schema)}.${quoteName(table.name)}`
-  return { relation, table, columns, visible, rowType, alias, quotedAlias: quoteName(alias) }
+  return plainTarget(table, relation)
 }

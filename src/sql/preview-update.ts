@@ -19,6 +19,7 @@ import { resolveTarget } from './preview-target.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { policyTest } from './row-security.js'
 import { contains, quoteName } from './tree.js'
+import { oldColumns, TriggerFiring } from './trigger-fire.js'
 import { referencedColumn, violationColumn } from './violation-column.js'
 
 /** Where a rewrite finds the old row: the FROM item, and the table's columns and address in it. */
@@ -86,13 +87,22 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
   const wantsOld = returnsOld(statement, target, from)
   const kept = wantsOld ? target.visible.map((name, index) => `${quotedAlias}.${quoteName(name)} AS o${index}__`) : []
   const hidden = ['to__', 'ctid__', 'old__', ...kept.map((_, index) => `o${index}__`)]
+  const firing = new TriggerFiring(target, options)
+  await firing.statement('UPDATE')
+  const fires = firing.firesRows('UPDATE', ...(table.kind === 'p' ? (['INSERT', 'DELETE'] as const) : []))
+  const before = oldColumns(fires ? columns : [], old.column)
+  hidden.push(...before.names, ...(fires ? ['ord__'] : []))
+  const more = [...before.list, ...(fires ? ['row_number() OVER () AS ord__'] : [])]
   const leading = [`${old.table} AS to__`, `${old.address} AS ctid__`, `${textArray(columns.map(old.column))} AS old__`]
   const where = whereOf(statement.whereClause, 'w', target, old)
-  const changedRow = withGenerated(
-    `SELECT ${[...leading, ...kept, ...newValues].join(', ')} FROM ${old.from}${assigned.joins.join('')}${where}`,
-    columns,
+  const event = { event: 'UPDATE', changed: new Set(assigned.values.keys()), old: before.of } as const
+  const changed = await firing.before({
+    ...event,
+    query: `SELECT ${[...leading, ...kept, ...more, ...newValues].join(', ')} FROM ${old.from}${assigned.joins.join('')}${where}`,
     hidden,
-  )
+  })
+  const complete = withGenerated(changed.query, columns, changed.hidden)
+  const changedRow = (await firing.after({ ...event, query: complete, hidden: changed.hidden })).query
   const row = view === undefined ? quotedAlias : 'n__'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
   const returning = bindReturning(statement, {
@@ -117,6 +127,7 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
       reads: statement.whereClause !== undefined || statement.returningClause !== undefined,
       old: (index) => `${row}.old__[${index + 1}]`,
       viewChecks: view?.checks(row),
+      raised: firing.raised(row),
       existing: (alias) => readFrom(target, options, alias),
     }),
     rowId(`${row}.to__`, `${row}.ctid__`),
@@ -124,13 +135,15 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
   ]
   const sources = [...from.map((item) => deparse(item)), `LATERAL (${changedRow}) AS ${row}`]
   if (view !== undefined) sources.push(`LATERAL (${view.shown(row)}) AS ${quotedAlias}`)
+  const select = (text: string) => `${withPrefix(statement.withClause)}SELECT ${once}${text} FROM ${sources.join(', ')}`
+  const { ids, ...fired } = firing.result(row, select)
   return {
     operation: 'UPDATE',
-    table,
+    ...fired,
     target,
     returning: returning === null ? null : returning.length,
-    syntheticIds,
-    sql: `${withPrefix(statement.withClause)}SELECT ${once}${list.join(', ')} FROM ${sources.join(', ')}`,
+    syntheticIds: [...syntheticIds, ...ids],
+    sql: select(list.join(', ')),
   }
 }
 
@@ -152,22 +165,41 @@ export async function previewDelete(statement: DeleteStmt, options: PreviewOptio
     physical: view === undefined && options.source?.(table, target.alias) === undefined,
   })
   const once = using.length === 0 ? '' : `DISTINCT ON (${old.table}, ${old.address}) `
+  const firing = new TriggerFiring(target, options)
+  await firing.statement('DELETE')
+  const sources = [old.from, ...using.map((item) => deparse(item))]
+  if (firing.firesRows('DELETE')) sources.push(`LATERAL (${await deletedRow(firing, columns, old)}) AS d__`)
   const list = [
     "'d'::text AS op__",
     `${textArray(columns.map(old.column))} AS old__`,
     'NULL::text[] AS new__',
-    referencedColumn(table, old.column),
+    referencedColumn(table, old.column, firing.raised('d__')),
     rowId(old.table, old.address),
     ...(returning ?? []),
   ]
-  const sources = [old.from, ...using.map((item) => deparse(item))]
   const where = whereOf(statement.whereClause, 'd', target, old)
+  const select = (text: string) =>
+    `${withPrefix(statement.withClause)}SELECT ${once}${text} FROM ${sources.join(', ')}${where}`
+  const { ids, ...fired } = firing.result('d__', select)
   return {
     operation: 'DELETE',
-    table,
+    ...fired,
     target,
     returning: returning === null ? null : returning.length,
-    syntheticIds: [],
-    sql: `${withPrefix(statement.withClause)}SELECT ${once}${list.join(', ')} FROM ${sources.join(', ')}${where}`,
+    syntheticIds: ids,
+    sql: select(list.join(', ')),
   }
+}
+
+/** What triggers make of the deletion of the row in sight: no row where they leave it out. */
+async function deletedRow(firing: TriggerFiring, columns: readonly Column[], old: OldRow): Promise<string> {
+  const before = oldColumns(columns, old.column)
+  const plain = columns.map((column) => `${old.column(column)} AS ${quoteName(column.name)}`)
+  const event = { event: 'DELETE', old: before.of } as const
+  const row = await firing.before({
+    ...event,
+    query: `SELECT ${[`${old.table} AS to__`, ...before.list, ...plain].join(', ')}`,
+    hidden: ['to__', ...before.names],
+  })
+  return (await firing.after({ ...event, ...row })).query
 }

@@ -39,9 +39,16 @@ export async function viewTarget(
   let table = view
   let from: RangeVar = relation
   while (table.kind === 'v') {
-    const instead = table.triggerTypes?.find(({ type }) => (type & INSTEAD_OF) !== 0 && (type & EVENTS[command]) !== 0)
-    if (instead !== undefined) throw new PreviewUnsupported(`trigger ${instead.name} of ${table.name} acts instead`)
     refuseRules(table, command)
+    const instead = table.triggerTypes?.find(({ type }) => (type & INSTEAD_OF) !== 0 && (type & EVENTS[command]) !== 0)
+    if (instead !== undefined) {
+      if (command === 'MERGE' || command === 'UPSERT') {
+        throw new PreviewUnsupported(`trigger ${instead.name} of ${table.name} acts instead`)
+      }
+      // Its rows are all the trigger gets, so what the view is made of does not matter.
+      if (layers.length === 0) return plainTarget(table, relation)
+      break
+    }
     if (layers.length >= MAX_LAYERS) throw new PreviewUnsupported('too many views over views')
     cascaded ||= table.checkOption === 'cascaded'
     const layer = layerOf(table, cascaded || table.checkOption === 'local')
@@ -57,7 +64,7 @@ export async function viewTarget(
     const schema = from.schemaname ? `${quoteName(from.schemaname)}.` : ''
     table = await options.lookup(schema + quoteName(from.relname ?? ''))
   }
-  if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
+  if (!'rpv'.includes(table.kind)) throw new PreviewUnsupported(`${table.name} is no plain table`)
   refuseRules(table, command)
   const columns = table.columns ?? []
   const alias = relation.alias?.aliasname ?? relation.relname ?? ''
@@ -91,6 +98,15 @@ export async function viewTarget(
       checks: (row) => checks(layers, columns, row),
     },
   }
+}
+
+/** A table, or a view that triggers write, as the statement names it. */
+export function plainTarget(table: Table, relation: RangeVar): Target {
+  const columns = table.columns ?? []
+  const alias = relation.alias?.aliasname ?? relation.relname ?? ''
+  const visible = columns.map(({ name }) => name)
+  const rowType = `${quoteName(table.schema)}.${quoteName(table.name)}`
+  return { relation, table, columns, visible, rowType, alias, quotedAlias: quoteName(alias) }
 }
 
 function layerOf(view: Table, checked: boolean): Layer {

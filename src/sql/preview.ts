@@ -52,14 +52,14 @@ export async function previewOf(text: string, options: PreviewOptions): Promise<
   // Parsed anew for each call, because the rewrite changes the tree.
   const node = parseOne(text)
   const neutralised = neutralise(node, () => options.syntheticIds(1)[0] ?? 'NULL')
-  const query = await rewrite(node, options)
+  const query = await rewrite(node, { ...options, names: { taken: 0 } })
   verify(query.sql)
   for (const part of query.parts) verify(part.sql)
   const tables = [query.table, ...query.parts.map((part) => part.table)].filter((table) => table !== null)
   return {
     ...query,
     syntheticIds: [...neutralised.syntheticIds, ...query.syntheticIds],
-    notes: [...neutralised.notes, ...new Set(tables.flatMap((table) => blindSpots(table)))],
+    notes: [...neutralised.notes, ...new Set([...query.notes, ...tables.flatMap((table) => blindSpots(table))])],
   }
 }
 
@@ -73,30 +73,38 @@ function verify(sql: string): void {
   }
 }
 
-type Rewritten = Omit<PreviewQuery, 'notes'>
+type Rewritten = PreviewQuery
 
 async function rewrite(node: Node, options: PreviewOptions): Promise<Rewritten> {
   const statement = Object.values(node)[0] as { withClause?: WithClause }
   const modifying = statement.withClause !== undefined && modifies(statement.withClause)
   if ('SelectStmt' in node) {
     if (!modifying) throw new PreviewUnsupported('the statement writes nothing itself')
-    const { prefix, parts, syntheticIds } = await rewriteWith(statement.withClause as WithClause, options)
+    const { prefix, parts, syntheticIds, notes } = await rewriteWith(statement.withClause as WithClause, options)
     const main: SelectStmt = { ...node.SelectStmt, withClause: undefined }
     const sql = prefix + deparse({ SelectStmt: main })
-    return { operation: 'SELECT', table: null, returning: null, upsert: false, sql, parts, syntheticIds }
+    return { operation: 'SELECT', table: null, returning: null, upsert: false, sql, parts, syntheticIds, notes }
   }
-  if (!modifying) return { parts: [], ...plain(await rewriteWrite(node, options)) }
-  const { prefix, parts, syntheticIds } = await rewriteWith(statement.withClause as WithClause, options)
+  if (!modifying) return plain(await rewriteWrite(node, options))
+  const { prefix, parts, syntheticIds, notes } = await rewriteWith(statement.withClause as WithClause, options)
   statement.withClause = undefined
   const main = plain(await rewriteWrite(node, { ...options, countRows: undefined }))
-  return { ...main, sql: prefix + main.sql, parts, syntheticIds: [...syntheticIds, ...main.syntheticIds] }
+  return {
+    ...main,
+    sql: prefix + main.sql,
+    parts: [...parts, ...main.parts.map((part) => ({ ...part, sql: prefix + part.sql }))],
+    syntheticIds: [...syntheticIds, ...main.syntheticIds],
+    notes: [...notes, ...main.notes],
+  }
 }
 
-function plain({ operation, table, returning, upsert, sql, syntheticIds }: RewriteResult): Omit<Rewritten, 'parts'> {
-  return { operation, table, returning, upsert: upsert ?? false, sql, syntheticIds }
+function plain(result: RewriteResult): Rewritten {
+  const { operation, table, returning, upsert = false, sql, syntheticIds, notes = [], effects = [] } = result
+  return { operation, table, returning, upsert, sql, syntheticIds, notes, parts: effects }
 }
 
-async function rewriteWrite(node: Node, options: PreviewOptions): Promise<RewriteResult> {
+async function rewriteWrite(node: Node, outer: PreviewOptions): Promise<RewriteResult> {
+  const options = { ...outer, rewrite: rewriteWrite }
   if ('UpdateStmt' in node) return await previewUpdate(node.UpdateStmt as UpdateStmt, options)
   if ('DeleteStmt' in node) return await previewDelete(node.DeleteStmt as DeleteStmt, options)
   if ('InsertStmt' in node) return await previewInsert(node.InsertStmt as InsertStmt, options)
@@ -117,7 +125,8 @@ function modifies(clause: WithClause): boolean {
 async function rewriteWith(
   clause: WithClause,
   options: PreviewOptions,
-): Promise<{ prefix: string; parts: PreviewPart[]; syntheticIds: string[] }> {
+): Promise<{ prefix: string; parts: PreviewPart[]; syntheticIds: string[]; notes: string[] }> {
+  const notes: string[] = []
   const texts: string[] = []
   const found: { operation: PreviewPart['operation']; table: Table; from: string }[] = []
   const syntheticIds: string[] = []
@@ -146,6 +155,8 @@ async function rewriteWith(
       texts.push(`${name} AS (SELECT ${list.join(', ')} FROM ${full})`)
     }
     syntheticIds.push(...part.syntheticIds)
+    notes.push(...(part.notes ?? []))
+    if (part.effects?.length) notes.push(`what triggers of ${part.table.name} write was not worked out`)
     found.push({ operation: part.operation, table: part.table, from: full })
   }
   const prefix = `WITH ${clause.recursive ? 'RECURSIVE ' : ''}${texts.join(', ')} `
@@ -154,7 +165,7 @@ async function rewriteWith(
     table,
     sql: `${prefix}SELECT op__, old__, new__, viol__, id__ FROM ${from}`,
   }))
-  return { prefix, parts, syntheticIds }
+  return { prefix, parts, syntheticIds, notes }
 }
 
 function blindSpots(table: Table): string[] {

@@ -14,6 +14,8 @@ export interface ViolationScope {
   old?(index: number): string
   /** Conditions of a view's WITH CHECK OPTION. */
   readonly viewChecks?: readonly string[] | undefined
+  /** Texts of what triggers raise, NULL where they do not. */
+  readonly raised?: readonly string[]
   /** The FROM item that gives the table's rows, with `tableoid` and `ctid`, under an alias. */
   existing(alias: string): string
   /** Unique indexes whose conflicts the statement itself handles. */
@@ -36,15 +38,20 @@ export function violationColumn(table: Table, alias: string, scope: ViolationSco
     ...foreignKeyTests(table, alias, scope),
     ...(scope.old === undefined ? [] : referenceTests(table, scope.old, alias, scope)),
     ...(scope.viewChecks ?? []),
+    ...(scope.raised ?? []),
   ]
   return labelsColumn(tests)
 }
 
 /** `viol__` of a deleted row: keys that others refer to. */
-export function referencedColumn(table: Table, old: (column: Column) => string): string {
+export function referencedColumn(
+  table: Table,
+  old: (column: Column) => string,
+  raised: readonly string[] = [],
+): string {
   const columns = table.columns ?? []
   const tests = referenceTests(table, (index) => old(columns[index] as Column))
-  return labelsColumn(tests)
+  return labelsColumn([...tests, ...raised])
 }
 
 function labelsColumn(tests: readonly string[]): string {

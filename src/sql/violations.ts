@@ -44,8 +44,11 @@ export interface Judging {
   settled?(oid: string): boolean
 }
 
-/** Checked before lengths and NULLs. */
-const FIRST = /^(23514r|42501)/
+/** What a trigger raises: `!` BEFORE, `~` AFTER. */
+const RAISED = /^[0-9A-Z]{5}[!~]/
+
+/** Checked before lengths and NULLs; `!` is what a BEFORE trigger raises. */
+const FIRST = /^(23514r|42501|[0-9A-Z]{5}!)/
 
 /**
  * The violations of one row: what real execution would certainly raise, and
@@ -70,7 +73,7 @@ export function judgeRow(
   if (!deleted) certain ??= columnViolation(table, row)
   for (const label of given) {
     const violation = violationOf(table, label, row)
-    if (violation.code !== '23503') certain ??= violation
+    if (violation.code !== '23503' || RAISED.test(label)) certain ??= violation
     else if (isSettled(table, label, settled)) {
       if (!refersToMadeUp(table, violation, row, madeUp)) certain ??= violation
     } else if (!refersToMadeUp(table, violation, row, madeUp)) predicted.push(violation)
@@ -86,13 +89,15 @@ function dependsOnMadeUp(
   madeUp: (value: string) => boolean,
 ): boolean {
   const kind = label.slice(0, 6)
-  if (kind.startsWith('2350')) return false
+  const raised = RAISED.test(kind)
+  if (kind.startsWith('2350') && !raised) return false
   const names = (table.columns ?? [])
     .filter((_, index) => row[index] != null && madeUp(row[index]))
     .map(({ name }) => name)
   if (names.length === 0) return false
-  const texts =
-    kind === '23514:'
+  const texts = raised
+    ? (table.triggerTypes ?? []).map(({ body, definition }) => `${body} ${definition}`)
+    : kind === '23514:'
       ? (table.checks ?? []).filter(({ name }) => name === label.slice(6)).map(({ expression }) => expression)
       : kind === '23514p'
         ? [table.partitionBound ?? '']
@@ -141,6 +146,7 @@ function violationOf(table: Table, label: string, row: readonly (string | null)[
   const code = label.slice(0, 5)
   const name = label.slice(6)
   const place = { schema: table.schema, table: table.name }
+  if (RAISED.test(label)) return { code, ...(JSON.parse(name) as Omit<Violation, 'code'>) }
   const failing = { detail: `Failing row contains (${row.map((value) => value ?? 'null').join(', ')}).` }
   switch (code + label[5]) {
     case '23505:': {

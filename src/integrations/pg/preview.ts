@@ -92,6 +92,25 @@ export interface PreviewOutcome {
  * @throws PreviewUnsupported, or the server's error.
  */
 export async function previewWrite(reader: ReadOnly, request: PreviewRequest): Promise<PreviewOutcome> {
+  const triggers = { ignored: false, followed: false }
+  try {
+    return await workOut(reader, request, triggers)
+  } catch (error) {
+    const code = (error as { code?: string; sqlState?: string }).code
+    const ours = code === undefined ? error instanceof PreviewUnsupported && !error.sqlState : OF_TRIGGERS.test(code)
+    if (!triggers.followed || !ours) throw error
+    return await workOut(reader, request, { ignored: true, followed: false })
+  }
+}
+
+/** What the text of a trigger function may run into when it is read as part of a query: names, types, writes. */
+const OF_TRIGGERS = /^(42|25006|0A000|54)/
+
+async function workOut(
+  reader: ReadOnly,
+  request: PreviewRequest,
+  triggers: { readonly ignored: boolean; followed: boolean },
+): Promise<PreviewOutcome> {
   const { types, own } = request
   const ids = new StandIns(request.syntheticId)
   let counted = false
@@ -117,6 +136,7 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
   }
   const query = await previewOf(request.text, {
     lookup,
+    triggers,
     countColumns: async (text) => {
       const answer = await reader.describe(text, types, false)
       if (answer.error !== undefined) throw answer.error
@@ -232,7 +252,8 @@ function readingOf(
         syntheticIds: query.syntheticIds.map((id) => ids.fill(id)),
         violation,
         exact: query.notes.length === 0 && !tally.predicts,
-        changes: tally.changes,
+        // A view has no rows of its own: what its triggers write are parts.
+        changes: tally.changes.filter(({ table: { kind } }) => kind !== 'v'),
       }
     },
   }

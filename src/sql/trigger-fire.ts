@@ -1,0 +1,494 @@
+import type { Node } from '@pgsql/types'
+import { type Column, MAX_LEAVES, type Table, type Trigger } from './catalog.js'
+import { deparse } from './grammar.js'
+import { neutralise } from './neutralise.js'
+import { NotFollowed } from './plpgsql.js'
+import { castTo, type EffectPart, type PreviewOptions, PreviewUnsupported, type Target } from './preview-parts.js'
+import type { RewriteResult } from './rewrite-result.js'
+import { contains, quoteName, quoteText } from './tree.js'
+import { type Effect, type Inner, Layers, type Outcome, runProgram } from './trigger-program.js'
+import { bound, type Call, declared, type Event, type Row, type Timing } from './trigger-scope.js'
+
+/** Bits of `pg_trigger.tgtype`. */
+const FOR_ROW = 1
+const BEFORE = 2
+const INSTEAD_OF = 64
+const EVENTS: Readonly<Record<Event, number>> = { INSERT: 4, DELETE: 8, UPDATE: 16 }
+/** Triggers that fire triggers. */
+const MAX_DEPTH = 3
+
+/** Rows that triggers are fired for: a query with the columns of the table by name, and hidden ones. */
+export interface Rows {
+  readonly event: Event
+  readonly query: string
+  /** Its hidden columns; with `ord__`, which counts the rows. */
+  readonly hidden: readonly string[]
+  /** The column of the query with the old value. */
+  old?(column: Column): string
+  /** Columns that the statement assigns. */
+  readonly changed?: ReadonlySet<string>
+  /** A condition over the hidden columns for the rows the event happens to; all by default. */
+  readonly where?: string
+  /** A hidden column that turns false where a trigger leaves the row out; by default the query leaves it out. */
+  readonly verdict?: string
+  /** There is at most one row. */
+  readonly single?: boolean
+}
+
+/** The old row as hidden columns of a query: their names, and the list that gives them. */
+export function oldColumns(columns: readonly Column[], old: (column: Column) => string) {
+  const names = columns.map((_, index) => `q${index}__`)
+  return {
+    names,
+    list: columns.map((column, index) => `${old(column)} AS ${names[index]}`),
+    of: (column: Column) => names[columns.indexOf(column)] ?? 'NULL',
+  }
+}
+
+/** What happened to rows in one go: the query with the columns, the hidden columns and what was added to these. */
+interface Fired {
+  readonly query: string
+  readonly hidden: readonly string[]
+}
+
+/** Fires the triggers of one written table within one statement, by putting what they do into its query. */
+export class TriggerFiring {
+  readonly #target: Target
+  readonly #options: PreviewOptions
+  readonly #notes = new Set<string>()
+  readonly #syntheticIds: string[] = []
+  readonly #effects: (Effect & { readonly column: string })[] = []
+  readonly #raised: string[] = []
+  /** Triggers that do something the preview does not know. */
+  readonly #unknown = new Set<string>()
+
+  constructor(target: Target, options: PreviewOptions) {
+    this.#target = target
+    this.#options = options
+  }
+
+  /** True when there is anything to fire for a row. */
+  firesRows(...events: readonly Event[]): boolean {
+    return events.some((event) => this.#all(event).some(({ type }) => (type & FOR_ROW) !== 0))
+  }
+
+  /**
+   * Fires BEFORE and AFTER triggers for whole statements.
+   * @throws PreviewUnsupported with the SQLSTATE a BEFORE trigger is bound to raise
+   */
+  async statement(...events: readonly Event[]): Promise<void> {
+    for (const event of events) {
+      for (const trigger of this.#table.triggerTypes ?? []) {
+        if ((trigger.type & FOR_ROW) !== 0 || (trigger.type & EVENTS[event]) === 0) continue
+        await this.#attempt(trigger, async () => {
+          const timing = (trigger.type & BEFORE) !== 0 ? 'BEFORE' : 'AFTER'
+          const { transitions, arguments: given, condition } = declared(trigger)
+          if (transitions.length > 0) throw new NotFollowed('it reads all rows')
+          if (condition !== undefined) throw new NotFollowed('it has a condition')
+          const layers = this.#layers()
+          const call: Call = { trigger, event, timing, level: 'STATEMENT', table: this.#table, firing: undefined, arguments: given }
+          const { raised } = await this.#run(call, { fresh: null, old: null, live: 'true' }, layers, undefined)
+          if (layers.effects.length > 0) throw new NotFollowed('it writes')
+          if (raised !== undefined) refuseRaised(raised, timing, layers)
+        })
+      }
+    }
+  }
+
+  /** BEFORE triggers, or those INSTEAD OF the write to a view. */
+  async before(rows: Rows): Promise<Fired> {
+    const timing: Timing = this.#table.kind === 'v' ? 'INSTEAD OF' : 'BEFORE'
+    if (!this.#fires(timing, rows)) return rows
+    try {
+      return await this.#fire(timing, rows)
+    } catch (error) {
+      if (!isNotFollowed(error)) throw error
+      const found = this.#all(rows.event)
+      if (timing === 'INSTEAD OF') {
+        const [first] = found.filter(({ type }) => (type & INSTEAD_OF) !== 0)
+        throw new PreviewUnsupported(`trigger ${first?.name} of ${this.#table.name} acts instead: ${error.message}`)
+      }
+      for (const { name, type } of found) if ((type & FOR_ROW) !== 0) this.#unknown.add(name)
+      return rows
+    }
+  }
+
+  /** AFTER triggers; they find the rows as they were written. */
+  async after(rows: Rows): Promise<Fired> {
+    if (this.#table.kind === 'v' || !this.#fires('AFTER', rows)) return rows
+    return await this.#fire('AFTER', rows)
+  }
+
+  /** What triggers raise for the row `alias`, for the column of violations. */
+  raised(alias: string): readonly string[] {
+    return this.#raised.map((column) => `${alias}.${column}`)
+  }
+
+  /** What is to be said of the statement; `select` gives its query with another list of columns. */
+  result(alias: string, select: (list: string) => string): Pick<RewriteResult, 'table' | 'notes' | 'effects'> & { ids: readonly string[] } {
+    const effects = this.#effects.map(
+      ({ operation, table, column }): EffectPart => ({
+        operation,
+        table,
+        sql:
+          `SELECT ${[0, 1, 2, 3, 4].map((index) => `e__.value ->> ${index}`).join(', ')} ` +
+          `FROM (${select(`${alias}.${column} AS w__`)}) x__, json_array_elements(x__.w__) e__(value)`,
+      }),
+    )
+    return { table: this.#accounted(), notes: [...this.#notes], effects, ids: this.#syntheticIds }
+  }
+
+  get #table(): Table {
+    return this.#target.table
+  }
+
+  /** The table without the triggers that are no blind spot. */
+  #accounted(): Table {
+    const table = this.#table
+    const known = new Set((table.leafTriggers ?? []).map(({ name }) => name))
+    const unchecked = (table.unchecked ?? []).filter((name) => !known.has(name) || this.#unknown.has(name))
+    const own = (table.triggerTypes ?? []).flatMap(({ name }) => (this.#unknown.has(name) ? [name] : []))
+    return { ...table, triggers: own.length === 0 ? null : own, unchecked: unchecked.length === 0 ? null : unchecked }
+  }
+
+  /** In the order in which they fire; rows of a partitioned table fire those of the leaf. */
+  #all(event: Event): readonly Trigger[] {
+    const leaves = (this.#table.leafTriggers ?? []).filter(({ type }) => (type & FOR_ROW) !== 0)
+    const all = [...(this.#table.triggerTypes ?? []), ...leaves].filter(({ type }) => (type & EVENTS[event]) !== 0)
+    return all.sort((left, right) => Buffer.compare(Buffer.from(left.name), Buffer.from(right.name)))
+  }
+
+  #rowTriggers(timing: Timing, event: Event, changed: ReadonlySet<string> | undefined): readonly Trigger[] {
+    return this.#all(event).filter((trigger) => {
+      if ((trigger.type & FOR_ROW) === 0) return false
+      const at = (trigger.type & INSTEAD_OF) !== 0 ? 'INSTEAD OF' : (trigger.type & BEFORE) !== 0 ? 'BEFORE' : 'AFTER'
+      if (at !== timing) return false
+      const { columns } = declared(trigger)
+      if (event !== 'UPDATE' || columns === undefined || changed === undefined) return true
+      return columns.some((name) => changed.has(name) || this.#depends(name, changed))
+    })
+  }
+
+  /** A generated column counts as assigned along with what it is made of. */
+  #depends(name: string, changed: ReadonlySet<string>): boolean {
+    const column = this.#table.columns?.find((each) => each.name === name)
+    return Boolean(column?.generated) && [...changed].some((each) => column?.default?.includes(each))
+  }
+
+  #fires(timing: Timing, { event, changed }: Rows): boolean {
+    const moves = this.#table.kind === 'p' && event === 'UPDATE'
+    const events: Event[] = moves ? ['UPDATE', 'DELETE', 'INSERT'] : [event]
+    return events.some((each) => this.#rowTriggers(timing, each, changed).length > 0)
+  }
+
+  #layers(): Layers {
+    const { names = { taken: 0 } } = this.#options
+    names.taken++
+    return new Layers(`t${names.taken}_`)
+  }
+
+  async #fire(timing: Timing, rows: Rows): Promise<Fired> {
+    const table = this.#table
+    const columns = table.columns ?? []
+    const layers = this.#layers()
+    const base = `${layers.prefix}_`
+    const at = (name: string) => `${base}.${quoteName(name)}`
+    const before = timing !== 'AFTER'
+    const fresh = new Map(
+      columns.map((column) => [
+        column.name,
+        before && column.generated ? `CAST(NULL AS ${column.type})` : at(column.name),
+      ]),
+    )
+    const old = rows.old === undefined ? null : new Map(columns.map((column) => [column.name, `${base}.${rows.old?.(column)}`]))
+    const live = rows.where === undefined ? 'true' : layers.value(rows.where.replaceAll('$', () => `${base}.`))
+    const ord = rows.hidden.includes('ord__') ? `${base}.ord__` : undefined
+    const scene: Scene = { timing, layers, changed: rows.changed, ord, single: rows.single === true }
+    const partitioned = table.kind === 'p'
+    let done: Chain
+    if (!partitioned) {
+      const row = { fresh: rows.event === 'DELETE' ? null : fresh, old, live }
+      done = await this.#chain(scene, rows.event, row, `CAST(${table.oid} AS oid)`)
+    } else if (rows.event === 'INSERT') {
+      done = await this.#chain(scene, 'INSERT', { fresh, old, live }, this.#leaf(layers, fresh))
+    } else if (rows.event === 'DELETE') {
+      done = await this.#chain(scene, 'DELETE', { fresh: null, old, live }, `${base}.to__`)
+    } else done = await this.#moving(scene, { fresh, old, live }, `${base}.to__`)
+    const raise = `raise${this.#raised.length}__`
+    const hidden = [...rows.hidden]
+    const skips = before && done.skipped !== 'false'
+    const list = rows.hidden.map((name) =>
+      skips && name === rows.verdict ? `${base}.${name} AND (${done.skipped}) IS NOT TRUE AS ${name}` : `${base}.${name}`,
+    )
+    for (const column of columns) {
+      list.push(`${(before && done.fresh.get(column.name)) || at(column.name)} AS ${quoteName(column.name)}`)
+    }
+    if (done.raised.length > 0) {
+      list.push(`coalesce(${done.raised.join(', ')}) AS ${raise}`)
+      hidden.push(raise)
+      this.#raised.push(raise)
+    }
+    for (const effect of layers.effects) {
+      const column = `w${this.#effects.length}__`
+      list.push(`${effect.rows} AS ${column}`)
+      hidden.push(column)
+      this.#effects.push({ ...effect, column })
+    }
+    const where = skips && rows.verdict === undefined ? ` WHERE (${done.skipped}) IS NOT TRUE` : ''
+    return { query: `SELECT ${list.join(', ')} FROM (${rows.query}) ${base}${layers.text}${where}`, hidden }
+  }
+
+  /** An UPDATE that moves a row to another partition ends as DELETE there and INSERT here. */
+  async #moving(scene: Scene, row: Acting, from: string): Promise<Chain> {
+    const { layers } = scene
+    const moves = (fresh: Row) => layers.value(`coalesce(${this.#leaf(layers, fresh)} <> ${from}, false)`)
+    if (scene.timing === 'AFTER') {
+      const moved = moves(row.fresh ?? new Map())
+      const stays = await this.#chain(scene, 'UPDATE', { ...row, live: layers.value(both(row.live, `NOT ${moved}`)) }, from)
+      const live = layers.value(both(row.live, moved))
+      const gone = await this.#chain(scene, 'DELETE', { ...row, fresh: null, live }, from)
+      const come = await this.#chain(scene, 'INSERT', { ...row, old: null, live }, this.#leaf(layers, row.fresh ?? new Map()))
+      return { ...stays, raised: [...stays.raised, ...gone.raised, ...come.raised] }
+    }
+    const updated = await this.#chain(scene, 'UPDATE', row, from)
+    const moved = layers.value(both(updated.live, moves(updated.fresh)))
+    const deleted = await this.#chain(scene, 'DELETE', { fresh: null, old: row.old, live: moved }, from)
+    const live = layers.value(both(deleted.live, moved))
+    const into = this.#leaf(layers, updated.fresh)
+    const inserted = await this.#chain(scene, 'INSERT', { fresh: updated.fresh, old: null, live }, into)
+    return {
+      fresh: inserted.fresh,
+      live: inserted.live,
+      skipped: [updated, deleted, inserted].map(({ skipped }) => skipped).reduce(orElse),
+      raised: [updated, deleted, inserted].flatMap(({ raised }) => raised),
+    }
+  }
+
+  /** The leaf a row of a partitioned table goes to. @throws NotFollowed */
+  #leaf(layers: Layers, fresh: Row): string {
+    const leaves = this.#table.leaves ?? []
+    if (leaves.length === 0 || leaves.length > MAX_LEAVES) throw new NotFollowed('the partitions are not known')
+    const cases = leaves.map(({ oid, bound: condition }) => `WHEN ${condition ?? 'true'} THEN ${quoteText(oid)}`)
+    const columns = [...fresh].map(([name, value]) => `${value} AS ${quoteName(name)}`)
+    return layers.value(`(SELECT CAST(CASE ${cases.join(' ')} END AS oid) FROM (SELECT ${columns.join(', ')}) n__)`)
+  }
+
+  /** Fires the triggers of one event in turn; each finds the row as the last one left it. */
+  async #chain(scene: Scene, event: Event, row: Acting, firing: string): Promise<Chain> {
+    const { timing, layers } = scene
+    const table = this.#table
+    let { fresh, live } = row
+    let skipped = 'false'
+    const raised: string[] = []
+    const single = table.leafTriggers?.find(({ name }) => table.triggerTypes?.some((each) => each.name === name))
+    if (single !== undefined) throw new NotFollowed(`${single.name} differs between partitions`)
+    for (const trigger of this.#rowTriggers(timing, event, scene.changed)) {
+      const fire = async (): Promise<void> => {
+        if (trigger.deferred) throw new NotFollowed('it fires at the end of the transaction')
+        const { condition, arguments: given, transitions } = declared(trigger)
+        if (transitions.length > 0) throw new NotFollowed('it reads all rows')
+        const call: Call = { trigger, event, timing, level: 'ROW', table, firing, arguments: given }
+        let on = live
+        if (trigger.leaf !== undefined) on = layers.value(both(on, `${firing} = ${trigger.leaf}`))
+        if (condition !== undefined) {
+          const empty: Row = new Map()
+          const scope = { call, fresh: fresh ?? empty, old: row.old ?? empty, variable: () => undefined }
+          const text = deparse(bound(condition.replace(/\bpg_trigger_depth\(\)/g, '0'), scope))
+          on = layers.value(both(on, `coalesce((${text}), false)`))
+        }
+        const outcome = await this.#run(call, { fresh, old: row.old, live: on }, layers, scene)
+        if (timing === 'AFTER') {
+          if (outcome.raised !== undefined) raised.push(outcome.raised)
+          return
+        }
+        if (outcome.raised !== undefined) {
+          const text = layers.value(outcome.raised)
+          raised.push(text)
+          live = layers.value(both(live, `${text} IS NULL`))
+        }
+        skipped = orElse(skipped, outcome.skipped)
+        if (outcome.skipped !== 'false') live = layers.value(both(live, `NOT ${outcome.skipped}`))
+        if (fresh !== null) {
+          const last = fresh
+          const next = [...outcome.fresh].map(([name, value]) => {
+            const known = last.get(name) ?? 'NULL'
+            return [name, on === 'true' || value === known ? value : layers.value(`CASE WHEN ${on} THEN ${value} ELSE ${known} END`)] as const
+          })
+          fresh = new Map(next)
+          const stayed = this.#stays(trigger, event, fresh, last, firing, layers, on)
+          if (stayed !== undefined) {
+            raised.push(stayed)
+            live = layers.value(both(live, `${stayed} IS NULL`))
+          }
+        }
+      }
+      if (timing === 'AFTER') await this.#attempt(trigger, fire, layers)
+      else await fire()
+    }
+    return { fresh: fresh ?? new Map(), live, skipped, raised }
+  }
+
+  /** A trigger that comes from the partitioned table must leave a new row in its partition. */
+  #stays(trigger: Trigger, event: Event, fresh: Row, last: Row, firing: string, layers: Layers, on: string) {
+    const table = this.#table
+    const routed = table.kind === 'p' || (trigger.clone && table.partitionBound !== null)
+    if (event !== 'INSERT' || !routed || [...fresh].every(([name, value]) => last.get(name) === value)) return undefined
+    const message = 'moving row to another partition during a BEFORE FOR EACH ROW trigger is not supported'
+    const own = trigger.leaf !== undefined && !trigger.clone
+    const label = own ? `23514p${table.name}` : `0A000!${JSON.stringify({ message })}`
+    let elsewhere: string
+    if (table.kind === 'p') elsewhere = `${this.#leaf(layers, fresh)} IS DISTINCT FROM ${firing}`
+    else {
+      const columns = [...fresh].map(([name, value]) => `${value} AS ${quoteName(name)}`)
+      elsewhere = `(SELECT (${table.partitionBound}) IS FALSE FROM (SELECT ${columns.join(', ')}) n__)`
+    }
+    return layers.value(`CASE WHEN ${both(on, elsewhere)} THEN CAST(${quoteText(label)} AS text) END`)
+  }
+
+  async #run(call: Call, row: Acting, layers: Layers, scene: Scene | undefined): Promise<Outcome> {
+    const { trigger } = call
+    const { triggers } = this.#options
+    if (triggers?.ignored) throw new NotFollowed('its text does not hold as a query')
+    if (triggers !== undefined) triggers.followed = true
+    const built = builtIn(call, row, layers, scene?.changed)
+    if (built !== undefined) return built
+    // Names and rights within it may be others than ours.
+    if (trigger.apart) throw new NotFollowed('it runs with settings or rights of its own')
+    const outcome = await runProgram(call, row, {
+      layers,
+      preview: async (node) => await this.#preview(node, trigger, scene),
+      neutralised: (node) => {
+        const { notes, syntheticIds } = neutralise(node, () => this.#id(scene))
+        if (syntheticIds.length > 0 && scene?.ord === undefined) throw new NotFollowed('it draws on a sequence')
+        for (const note of notes) this.#notes.add(note)
+        return node
+      },
+      reads: (node) => {
+        if (!contains(node, 'RangeVar')) return
+        if (scene?.timing === 'AFTER') this.#notes.add(`trigger ${trigger.name} finds the data as it is before the statement`)
+        else if (scene !== undefined && !scene.single && JSON.stringify(node).includes(JSON.stringify(call.table.name))) {
+          this.#notes.add(`trigger ${trigger.name} finds ${call.table.name} as it is before the statement`)
+        }
+      },
+    })
+    return outcome
+  }
+
+  /** An id that is another one for each row. */
+  #id(scene: Scene | undefined): string {
+    const [id = 'NULL'] = this.#options.syntheticIds(1)
+    this.#syntheticIds.push(id)
+    return scene?.ord === undefined ? id : `(CAST(${id} AS bigint) + ${scene.ord} - 1)`
+  }
+
+  async #preview(node: Node, trigger: Trigger, scene: Scene | undefined): Promise<Inner> {
+    const { rewrite, depth = 0 } = this.#options
+    if (rewrite === undefined || scene === undefined || depth >= MAX_DEPTH) throw new NotFollowed('it writes')
+    const options: PreviewOptions = {
+      ...this.#options,
+      depth: depth + 1,
+      countRows: undefined,
+      syntheticIds: (count, column) => {
+        const ids = this.#options.syntheticIds(count, column)
+        this.#syntheticIds.push(...ids)
+        return scene.ord === undefined ? ids : ids.map((id) => `(CAST(${id} AS bigint) + (${scene.ord} - 1) * ${count})`)
+      },
+    }
+    const { operation, table, returning, sql, notes = [], effects = [] } = await rewrite(node, options)
+    if (operation === 'MERGE') throw new NotFollowed('it merges')
+    for (const note of notes) this.#notes.add(note)
+    if (effects.length > 0) this.#notes.add(`what triggers of ${table.name} write was not worked out`)
+    this.#notes.add(`what trigger ${trigger.name} writes to ${table.name} was worked out from the data as it is`)
+    return { operation, table, returning, sql }
+  }
+
+  /** A trigger that is not followed is a blind spot, and no more. */
+  async #attempt(trigger: Trigger, fire: () => Promise<void>, layers?: Layers): Promise<void> {
+    const mark = layers?.mark()
+    try {
+      await fire()
+    } catch (error) {
+      if (!isNotFollowed(error)) throw error
+      if (mark !== undefined) layers?.reset(mark)
+      this.#unknown.add(trigger.name)
+    }
+  }
+}
+
+interface Scene {
+  readonly timing: Timing
+  readonly layers: Layers
+  readonly changed: ReadonlySet<string> | undefined
+  readonly ord: string | undefined
+  readonly single: boolean
+}
+
+interface Acting {
+  readonly fresh: Row | null
+  readonly old: Row | null
+  readonly live: string
+}
+
+interface Chain {
+  readonly fresh: Row
+  readonly live: string
+  readonly skipped: string
+  readonly raised: readonly string[]
+}
+
+function both(left: string, right: string): string {
+  if (left === 'false' || right === 'false') return 'false'
+  return left === 'true' ? `(${right})` : `(${left} AND ${right})`
+}
+
+function orElse(left: string, right: string): string {
+  if (left === 'true' || right === 'true') return 'true'
+  return left === 'false' ? right : right === 'false' ? left : `(${left} OR ${right})`
+}
+
+function isNotFollowed(error: unknown): error is Error {
+  return error instanceof NotFollowed || (error instanceof PreviewUnsupported && error.sqlState === undefined)
+}
+
+/** An error that a BEFORE trigger raises whatever happens is that of the statement. */
+function refuseRaised(raised: string, timing: Timing, layers: Layers): void {
+  const constant = layers.constant(raised)
+  if (timing !== 'BEFORE' || constant === undefined) throw new NotFollowed('it raises an error')
+  throw new PreviewUnsupported(constant.message, constant.code)
+}
+
+/** Trigger functions that come with PostgreSQL. */
+function builtIn(call: Call, row: Acting, layers: Layers, changed: ReadonlySet<string> | undefined): Outcome | undefined {
+  const { trigger, event, timing, table, arguments: given } = call
+  const { fresh, old, live } = row
+  if (trigger.body !== null || timing !== 'BEFORE' || fresh === null) return undefined
+  const columns = table.columns ?? []
+  const column = columns.find(({ name }) => name === given[0])
+  const assigned = (value: string): Outcome | undefined => {
+    if (column === undefined) return undefined
+    const known = fresh.get(column.name) ?? 'NULL'
+    const next = layers.value(`CASE WHEN ${live} THEN ${castTo(column, value)} ELSE ${known} END`)
+    return { fresh: new Map(fresh).set(column.name, next), skipped: 'false', raised: undefined }
+  }
+  switch (trigger.calls) {
+    case 'suppress_redundant_updates_trigger': {
+      if (event !== 'UPDATE' || old === null) return undefined
+      const plain = columns.filter(({ generated }) => !generated)
+      const rowOf = (values: Row) => `ROW(${plain.map(({ name }) => values.get(name)).join(', ')})`
+      const skipped = layers.value(both(live, `${rowOf(fresh)} OPERATOR(pg_catalog.*=) ${rowOf(old)}`))
+      return { fresh, skipped, raised: undefined }
+    }
+    case 'moddatetime':
+      return event === 'UPDATE' ? assigned('now()') : undefined
+    case 'tsvector_update_trigger': {
+      const [, config = '', ...names] = given
+      if (event === 'UPDATE' && changed !== undefined && !names.some((name) => changed.has(name))) {
+        return { fresh, skipped: 'false', raised: undefined }
+      }
+      const texts = names.map((name) => `coalesce(CAST(${fresh.get(name)} AS text), '')`)
+      return assigned(`to_tsvector(CAST(${quoteText(config)} AS regconfig), ${texts.join(" || ' ' || ")})`)
+    }
+    default:
+      return undefined
+  }
+}
