@@ -38,10 +38,7 @@ interface ConflictPreview {
 }
 
 /** `INSERT … ON CONFLICT` over rows that are already worked out. */
-export async function conflictingInsert(
-  clause: OnConflictClause,
-  insert: ConflictingInsert,
-): Promise<ConflictPreview> {
+export async function conflictingInsert(clause: OnConflictClause, insert: ConflictingInsert): Promise<ConflictPreview> {
   if (insert.target.view !== undefined) throw new PreviewUnsupported('ON CONFLICT through a view')
   const arbiters = arbitersOf(clause, insert.target.table)
   if (arbiters.some((index) => index.numbers.includes(0)))
@@ -91,10 +88,7 @@ function conflicts(table: Table, arbiters: readonly UniqueIndex[], existing: str
   return tests.join(' OR ') || 'false'
 }
 
-async function insertOrSkip(
-  arbiters: readonly UniqueIndex[],
-  insert: ConflictingInsert,
-): Promise<ConflictPreview> {
+async function insertOrSkip(arbiters: readonly UniqueIndex[], insert: ConflictingInsert): Promise<ConflictPreview> {
   const { target, inserted, hidden, firing, statement, options } = insert
   const { table, columns, quotedAlias } = target
   // Of rows that conflict with each other the first one is inserted.

@@ -168,7 +168,10 @@ interface Place {
 
 function givenColumns(statement: InsertStmt, target: Target): readonly Place[] {
   if (statement.cols === undefined) {
-    return target.visible.map((name) => ({ column: writtenColumn(target, name), path: [] }))
+    // A view's own expressions are not to be written; those at the end need not be.
+    const first = target.view === undefined ? -1 : target.visible.findIndex((name) => !target.view?.columnOf.has(name))
+    const names = first < 0 ? target.visible : target.visible.slice(0, first)
+    return names.map((name) => ({ column: writtenColumn(target, name), path: [] }))
   }
   return statement.cols.map((item) => {
     const named = 'ResTarget' in item ? item.ResTarget : undefined

@@ -12,6 +12,7 @@ import {
   rowId,
   type Target,
   textArray,
+  withGenerated,
   withPrefix,
 } from './preview-parts.js'
 import { bindReturning, tableoidOf } from './preview-returning.js'
@@ -19,6 +20,7 @@ import { resolveTarget } from './preview-target.js'
 import { type OldRow, oldRow } from './preview-update.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { nameParts, quoteName, replace } from './tree.js'
+import { oldColumns, TriggerFiring } from './trigger-fire.js'
 import { violationColumn } from './violation-column.js'
 
 /** One WHEN clause: when it applies, and what each column becomes. */
@@ -73,14 +75,22 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
     const kept = old.column(column)
     return `${values.length === 0 ? kept : `CASE w__.n__ ${values.join(' ')} ELSE ${kept} END`} AS ${name}`
   })
-  const generated = columns.filter((column) => column.generated)
-  const list = columns.map((column) => {
-    const name = quoteName(column.name)
-    return column.generated ? `CAST((${column.default}) AS ${column.type}) AS ${name}` : `b__.${name}`
-  })
-  const fresh = `SELECT ${next.join(', ')}`
   const joins = branches.flatMap((branch) => branch.joins).join('')
-  const row = generated.length === 0 ? fresh : `SELECT ${list.join(', ')} FROM (${fresh}) b__`
+  const firing = new TriggerFiring(target, options)
+  await firing.statement(...eventsOf(branches))
+  // Ids are numbered over all rows, behind the triggers.
+  const fires = firing.firesRows('INSERT', 'UPDATE', 'DELETE') && branches.every(({ drawn }) => drawn.size === 0)
+  const before = oldColumns(fires ? columns : [], old.column)
+  const address = [`${old.table} AS to__`, `${old.address} AS ctid__`]
+  const query = `SELECT ${[...address, 'w__.n__ AS k__', ...before.list, ...next].join(', ')}${joins}`
+  const hidden = ['to__', 'ctid__', 'k__', ...before.names]
+  let changed = { query, hidden: hidden as readonly string[] }
+  const acts = fires ? branches.flatMap((branch) => eventOf(branch, before.of)) : []
+  if (!fires) firing.blind('INSERT', 'UPDATE', 'DELETE')
+  for (const event of acts) changed = await firing.before({ ...event, ...changed })
+  changed = { ...changed, query: withGenerated(changed.query, columns, changed.hidden) }
+  for (const event of acts) changed = await firing.after({ ...event, ...changed })
+  const { query: row } = changed
 
   const operation = caseOf(branches, ({ operation: does }) => (does === undefined ? 'NULL' : `'${does}'`))
   const value = (column: Column): string => {
@@ -116,33 +126,54 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
     ),
   })
   const scope = { replaces: true, existing: (alias: string) => readFrom(target, options, alias) }
-  const violations = violationColumn(table, 'n__', { ...scope, command: 'w', viewChecks: view?.checks('n__') }).replace(
-    / AS viol__$/,
-    '',
-  )
+  const raised = firing.raised('n__')
+  const violations = violationColumn(table, 'n__', {
+    ...scope,
+    command: 'w',
+    viewChecks: view?.checks('n__'),
+    raised,
+  }).replace(/ AS viol__$/, '')
+  const ofDeleted = raised.length === 0 ? 'NULL' : `array_remove(ARRAY[${raised.join(', ')}]::text[], NULL)`
   const inherited = old.from
   const acting = branches.flatMap(({ number, operation: does }) => (does === undefined ? [] : [number]))
   const selected = [
     `${operation}::text AS op__`,
     `CASE WHEN NOT ${is(inserts)} THEN ${textArray(columns.map(old.column))} END AS old__`,
     `CASE WHEN NOT ${is(deletes)} THEN ${textArray([...values.values()])} END AS new__`,
-    `CASE WHEN NOT ${is(deletes)} THEN ${violations} END AS viol__`,
+    `CASE WHEN NOT ${is(deletes)} THEN ${violations} ELSE ${ofDeleted} END AS viol__`,
     rowId(`n__.to__`, `n__.ctid__`),
     ...(returning ?? []),
   ]
   const sources =
     `${inherited} ${join} (${deparse(source)} CROSS JOIN (SELECT true AS here__) h__) ON ${deparse(condition)} ` +
     `CROSS JOIN LATERAL (SELECT CASE ${cases.join(' ')} END AS n__) w__ ` +
-    `CROSS JOIN LATERAL (SELECT q__.*, ${old.table} AS to__, ${old.address} AS ctid__ FROM (${row}${joins}) q__) n__` +
+    `CROSS JOIN LATERAL (${row}) n__` +
     (view === undefined ? '' : ` CROSS JOIN LATERAL (${view.shown('n__')}) v__`)
+  const select = (text: string) =>
+    `${withPrefix(statement.withClause)}SELECT ${text} FROM ${sources} WHERE ${is(acting)}`
+  const { ids, ...fired } = firing.result('n__', select)
   return {
     operation: 'MERGE',
-    table,
+    ...fired,
     target,
     returning: returning === null ? null : returning.length,
-    syntheticIds,
-    sql: `${withPrefix(statement.withClause)}SELECT ${selected.join(', ')} FROM ${sources} WHERE ${is(acting)}`,
+    syntheticIds: [...syntheticIds, ...ids],
+    sql: select(selected.join(', ')),
   }
+}
+
+const EVENTS = { i: 'INSERT', u: 'UPDATE', d: 'DELETE' } as const
+
+function eventsOf(branches: readonly Branch[]) {
+  return [...new Set(branches.flatMap(({ operation }) => (operation === undefined ? [] : [EVENTS[operation]])))]
+}
+
+/** What one clause does to the rows it applies to. */
+function eventOf({ number, operation, values }: Branch, old: (column: Column) => string) {
+  if (operation === undefined) return []
+  const event = { event: EVENTS[operation], where: `$k__ = ${number}` }
+  if (operation === 'i') return [event]
+  return [{ ...event, old, ...(operation === 'u' ? { changed: new Set(values.keys()) } : {}) }]
 }
 
 function numbers(branches: readonly Branch[], operation: string): number[] {

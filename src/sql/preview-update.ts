@@ -201,5 +201,7 @@ async function deletedRow(firing: TriggerFiring, columns: readonly Column[], old
     query: `SELECT ${[`${old.table} AS to__`, ...before.list, ...plain].join(', ')}`,
     hidden: ['to__', ...before.names],
   })
-  return (await firing.after({ ...event, ...row })).query
+  const { query, hidden } = await firing.after({ ...event, ...row })
+  // Without the columns' own names, which would be ambiguous in WHERE.
+  return `SELECT ${hidden.map((name) => `d__.${name}`).join(', ')} FROM (${query}) d__`
 }

@@ -42,7 +42,7 @@ export async function viewTarget(
     refuseRules(table, command)
     const instead = table.triggerTypes?.find(({ type }) => (type & INSTEAD_OF) !== 0 && (type & EVENTS[command]) !== 0)
     if (instead !== undefined) {
-      if (command === 'MERGE' || command === 'UPSERT') {
+      if (command === 'UPSERT') {
         throw new PreviewUnsupported(`trigger ${instead.name} of ${table.name} acts instead`)
       }
       // Its rows are all the trigger gets, so what the view is made of does not matter.

@@ -86,7 +86,15 @@ export class TriggerFiring {
           if (transitions.length > 0) throw new NotFollowed('it reads all rows')
           if (condition !== undefined) throw new NotFollowed('it has a condition')
           const layers = this.#layers()
-          const call: Call = { trigger, event, timing, level: 'STATEMENT', table: this.#table, firing: undefined, arguments: given }
+          const call: Call = {
+            trigger,
+            event,
+            timing,
+            level: 'STATEMENT',
+            table: this.#table,
+            firing: undefined,
+            arguments: given,
+          }
           const { raised } = await this.#run(call, { fresh: null, old: null, live: 'true' }, layers, undefined)
           if (layers.effects.length > 0) throw new NotFollowed('it writes')
           if (raised !== undefined) refuseRaised(raised, timing, layers)
@@ -119,13 +127,21 @@ export class TriggerFiring {
     return await this.#fire('AFTER', rows)
   }
 
+  /** The triggers of these events are not followed. */
+  blind(...events: readonly Event[]): void {
+    for (const event of events) for (const { name } of this.#all(event)) this.#unknown.add(name)
+  }
+
   /** What triggers raise for the row `alias`, for the column of violations. */
   raised(alias: string): readonly string[] {
     return this.#raised.map((column) => `${alias}.${column}`)
   }
 
   /** What is to be said of the statement; `select` gives its query with another list of columns. */
-  result(alias: string, select: (list: string) => string): Pick<RewriteResult, 'table' | 'notes' | 'effects'> & { ids: readonly string[] } {
+  result(
+    alias: string,
+    select: (list: string) => string,
+  ): Pick<RewriteResult, 'table' | 'notes' | 'effects'> & { ids: readonly string[] } {
     const effects = this.#effects.map(
       ({ operation, table, column }): EffectPart => ({
         operation,
@@ -200,7 +216,8 @@ export class TriggerFiring {
         before && column.generated ? `CAST(NULL AS ${column.type})` : at(column.name),
       ]),
     )
-    const old = rows.old === undefined ? null : new Map(columns.map((column) => [column.name, `${base}.${rows.old?.(column)}`]))
+    const old =
+      rows.old === undefined ? null : new Map(columns.map((column) => [column.name, `${base}.${rows.old?.(column)}`]))
     const live = rows.where === undefined ? 'true' : layers.value(rows.where.replaceAll('$', () => `${base}.`))
     const ord = rows.hidden.includes('ord__') ? `${base}.ord__` : undefined
     const scene: Scene = { timing, layers, changed: rows.changed, ord, single: rows.single === true }
@@ -210,7 +227,13 @@ export class TriggerFiring {
       const row = { fresh: rows.event === 'DELETE' ? null : fresh, old, live }
       done = await this.#chain(scene, rows.event, row, `CAST(${table.oid} AS oid)`)
     } else if (rows.event === 'INSERT') {
-      done = await this.#chain(scene, 'INSERT', { fresh, old, live }, this.#leaf(layers, fresh))
+      const leaf = this.#leaf(layers, fresh)
+      done = await this.#chain(scene, 'INSERT', { fresh, old, live }, leaf)
+      if (before) {
+        // The row finds its partition before any trigger sees it.
+        const lost = `CASE WHEN ${both(live, `${leaf} IS NULL`)} THEN CAST(${quoteText(`23514r${table.name}`)} AS text) END`
+        done = { ...done, raised: [lost, ...done.raised] }
+      }
     } else if (rows.event === 'DELETE') {
       done = await this.#chain(scene, 'DELETE', { fresh: null, old, live }, `${base}.to__`)
     } else done = await this.#moving(scene, { fresh, old, live }, `${base}.to__`)
@@ -218,7 +241,9 @@ export class TriggerFiring {
     const hidden = [...rows.hidden]
     const skips = before && done.skipped !== 'false'
     const list = rows.hidden.map((name) =>
-      skips && name === rows.verdict ? `${base}.${name} AND (${done.skipped}) IS NOT TRUE AS ${name}` : `${base}.${name}`,
+      skips && name === rows.verdict
+        ? `${base}.${name} AND (${done.skipped}) IS NOT TRUE AS ${name}`
+        : `${base}.${name}`,
     )
     for (const column of columns) {
       list.push(`${(before && done.fresh.get(column.name)) || at(column.name)} AS ${quoteName(column.name)}`)
@@ -244,10 +269,20 @@ export class TriggerFiring {
     const moves = (fresh: Row) => layers.value(`coalesce(${this.#leaf(layers, fresh)} <> ${from}, false)`)
     if (scene.timing === 'AFTER') {
       const moved = moves(row.fresh ?? new Map())
-      const stays = await this.#chain(scene, 'UPDATE', { ...row, live: layers.value(both(row.live, `NOT ${moved}`)) }, from)
+      const stays = await this.#chain(
+        scene,
+        'UPDATE',
+        { ...row, live: layers.value(both(row.live, `NOT ${moved}`)) },
+        from,
+      )
       const live = layers.value(both(row.live, moved))
       const gone = await this.#chain(scene, 'DELETE', { ...row, fresh: null, live }, from)
-      const come = await this.#chain(scene, 'INSERT', { ...row, old: null, live }, this.#leaf(layers, row.fresh ?? new Map()))
+      const come = await this.#chain(
+        scene,
+        'INSERT',
+        { ...row, old: null, live },
+        this.#leaf(layers, row.fresh ?? new Map()),
+      )
       return { ...stays, raised: [...stays.raised, ...gone.raised, ...come.raised] }
     }
     const updated = await this.#chain(scene, 'UPDATE', row, from)
@@ -312,7 +347,12 @@ export class TriggerFiring {
           const last = fresh
           const next = [...outcome.fresh].map(([name, value]) => {
             const known = last.get(name) ?? 'NULL'
-            return [name, on === 'true' || value === known ? value : layers.value(`CASE WHEN ${on} THEN ${value} ELSE ${known} END`)] as const
+            return [
+              name,
+              on === 'true' || value === known
+                ? value
+                : layers.value(`CASE WHEN ${on} THEN ${value} ELSE ${known} END`),
+            ] as const
           })
           fresh = new Map(next)
           const stayed = this.#stays(trigger, event, fresh, last, firing, layers, on)
@@ -354,6 +394,9 @@ export class TriggerFiring {
     if (built !== undefined) return built
     // Names and rights within it may be others than ours.
     if (trigger.apart) throw new NotFollowed('it runs with settings or rights of its own')
+    const { timing, single } = scene ?? {}
+    const written = layers.effects.length
+    let reads = ''
     const outcome = await runProgram(call, row, {
       layers,
       preview: async (node) => await this.#preview(node, trigger, scene),
@@ -364,13 +407,14 @@ export class TriggerFiring {
         return node
       },
       reads: (node) => {
-        if (!contains(node, 'RangeVar')) return
-        if (scene?.timing === 'AFTER') this.#notes.add(`trigger ${trigger.name} finds the data as it is before the statement`)
-        else if (scene !== undefined && !scene.single && JSON.stringify(node).includes(JSON.stringify(call.table.name))) {
-          this.#notes.add(`trigger ${trigger.name} finds ${call.table.name} as it is before the statement`)
-        }
+        if (contains(node, 'RangeVar')) reads += JSON.stringify(node)
       },
     })
+    const own = reads.includes(JSON.stringify(call.table.name))
+    if (timing === 'AFTER' && reads !== '') {
+      if (outcome.raised !== undefined) throw new NotFollowed('it raises an error by what it reads')
+      if (layers.effects.length > written) this.#notes.add(`trigger ${trigger.name} reads what was written only then`)
+    } else if (own && !single) this.#notes.add(`trigger ${trigger.name} reads ${call.table.name}, row after row`)
     return outcome
   }
 
@@ -391,7 +435,9 @@ export class TriggerFiring {
       syntheticIds: (count, column) => {
         const ids = this.#options.syntheticIds(count, column)
         this.#syntheticIds.push(...ids)
-        return scene.ord === undefined ? ids : ids.map((id) => `(CAST(${id} AS bigint) + (${scene.ord} - 1) * ${count})`)
+        return scene.ord === undefined
+          ? ids
+          : ids.map((id) => `(CAST(${id} AS bigint) + (${scene.ord} - 1) * ${count})`)
       },
     }
     const { operation, table, returning, sql, notes = [], effects = [] } = await rewrite(node, options)
@@ -458,7 +504,12 @@ function refuseRaised(raised: string, timing: Timing, layers: Layers): void {
 }
 
 /** Trigger functions that come with PostgreSQL. */
-function builtIn(call: Call, row: Acting, layers: Layers, changed: ReadonlySet<string> | undefined): Outcome | undefined {
+function builtIn(
+  call: Call,
+  row: Acting,
+  layers: Layers,
+  changed: ReadonlySet<string> | undefined,
+): Outcome | undefined {
   const { trigger, event, timing, table, arguments: given } = call
   const { fresh, old, live } = row
   if (trigger.body !== null || timing !== 'BEFORE' || fresh === null) return undefined
@@ -473,8 +524,9 @@ function builtIn(call: Call, row: Acting, layers: Layers, changed: ReadonlySet<s
   switch (trigger.calls) {
     case 'suppress_redundant_updates_trigger': {
       if (event !== 'UPDATE' || old === null) return undefined
-      const plain = columns.filter(({ generated }) => !generated)
-      const rowOf = (values: Row) => `ROW(${plain.map(({ name }) => values.get(name)).join(', ')})`
+      const whole = `${quoteName(table.schema)}.${quoteName(table.name)}`
+      const rowOf = (values: Row) =>
+        `CAST(ROW(${columns.map(({ name, generated }) => (generated ? 'NULL' : values.get(name))).join(', ')}) AS ${whole})`
       const skipped = layers.value(both(live, `${rowOf(fresh)} OPERATOR(pg_catalog.*=) ${rowOf(old)}`))
       return { fresh, skipped, raised: undefined }
     }

@@ -3,10 +3,10 @@ import type { Column, Table } from './catalog.js'
 import { classify } from './classify.js'
 import { conditionCode } from './conditions.js'
 import { deparse, parseOne } from './grammar.js'
-import { castTo } from './preview-parts.js'
 import { blockOf, type Fields, functionBody, NotFollowed, queryOf, type Statement, statementOf } from './plpgsql.js'
-import { bound, boundNode, type Call, emptyRow, foretold, type Row, type Value } from './trigger-scope.js'
+import { castTo } from './preview-parts.js'
 import { quoteName, quoteText, tagOf } from './tree.js'
+import { bound, boundNode, type Call, emptyRow, foretold, type Row, type Value } from './trigger-scope.js'
 
 /** FROM items added to a query one after the other, each in sight of those before. */
 export class Layers {
@@ -108,6 +108,8 @@ interface State {
   count: string
   /** Whether execution gets here; `false` after RETURN and RAISE. */
   live: string
+  /** Of a DELETE: NEW has been assigned; undefined where it depends on the row. */
+  filled: boolean | undefined
 }
 
 const copyState = (state: State): State => ({
@@ -118,9 +120,21 @@ const copyState = (state: State): State => ({
 })
 
 const and = (left: string, right: string) =>
-  left === 'false' || right === 'false' ? 'false' : left === 'true' ? right : right === 'true' ? left : `(${left} AND ${right})`
+  left === 'false' || right === 'false'
+    ? 'false'
+    : left === 'true'
+      ? right
+      : right === 'true'
+        ? left
+        : `(${left} AND ${right})`
 const either = (left: string, right: string) =>
-  left === 'true' || right === 'true' ? 'true' : left === 'false' ? right : right === 'false' ? left : `(${left} OR ${right})`
+  left === 'true' || right === 'true'
+    ? 'true'
+    : left === 'false'
+      ? right
+      : right === 'false'
+        ? left
+        : `(${left} OR ${right})`
 const when = (condition: string, then: string, otherwise: string) =>
   condition === 'true' || then === otherwise
     ? then
@@ -151,6 +165,7 @@ export async function runProgram(
     found: 'false',
     count: '0',
     live: row.live,
+    filled: false,
   }
   for (const variable of variables) {
     if (variable.kind !== 'scalar' || /^tg_|^found$/.test(variable.name)) continue
@@ -279,6 +294,7 @@ class Program {
     if (name !== 'new' && name !== 'old') return false
     const source = expression.trim().toLowerCase()
     if (source !== 'new' && source !== 'old') throw new NotFollowed(`${name} is assigned as a whole`)
+    if (name === 'new') this.#fill(state)
     const from = source === 'new' ? state.fresh : state.old
     const to = name === 'new' ? state.fresh : state.old
     for (const { name: column } of this.#columns) this.#put(to, column, from.get(column) ?? 'NULL', state)
@@ -289,7 +305,7 @@ class Program {
     if (row === 'new' || row === 'old') {
       const column = this.#columns.find((each) => each.name === name)
       if (column === undefined) throw new NotFollowed(`${row} has no field ${name}`)
-      if (column.generated) throw new NotFollowed(`${name} is generated`)
+      if (row === 'new') this.#fill(state)
       this.#put(row === 'new' ? state.fresh : state.old, name, castTo(column, value), state)
       return
     }
@@ -299,6 +315,11 @@ class Program {
     const type = this.#types.get(name)
     const sql = type === undefined ? value : `CAST(${value} AS ${type})`
     state.variables.set(name, { sql: this.#machine.layers.value(when(state.live, sql, known.sql)) })
+  }
+
+  /** A DELETE has no NEW until a field of it is assigned. */
+  #fill(state: State): void {
+    if (this.#call.event === 'DELETE') state.filled = true
   }
 
   #put(row: Map<string, string>, name: string, value: string, state: State): void {
@@ -351,6 +372,8 @@ class Program {
       // A record with other fields on either way is not to be used any more.
       else state.variables.delete(name)
     }
+    if (no.live === 'false') state.filled = yes.filled
+    else state.filled = yes.live === 'false' || yes.filled === no.filled ? no.filled : undefined
     state.found = one(yes.found, no.found)
     state.count = one(yes.count, no.count)
   }
@@ -371,7 +394,11 @@ class Program {
     const otherwise: readonly Statement[] =
       fields['have_else'] === true
         ? ((fields['else_stmts'] ?? []) as Statement[])
-        : [{ PLpgSQL_stmt_raise: { elog_level: ERROR_LEVEL, condname: '20000', message: 'case not found', params: [] } }]
+        : [
+            {
+              PLpgSQL_stmt_raise: { elog_level: ERROR_LEVEL, condname: '20000', message: 'case not found', params: [] },
+            },
+          ]
     await this.#branch(branches, 0, otherwise, state)
   }
 
@@ -391,7 +418,10 @@ class Program {
   }
 
   #number(query: string): number | undefined {
-    const text = query.trim().toLowerCase().replace(/^tg_nargs\b/, String(this.#call.arguments.length))
+    const text = query
+      .trim()
+      .toLowerCase()
+      .replace(/^tg_nargs\b/, String(this.#call.arguments.length))
     const match = /^(\d+)\s*(?:([-+])\s*(\d+))?$/.exec(text)
     if (match === null) return undefined
     const change = Number(match[3] ?? 0)
@@ -404,16 +434,19 @@ class Program {
   }
 
   #returned(fields: Fields, state: State): Row | null {
-    const fresh = this.#call.event === 'DELETE' || this.#call.level === 'STATEMENT' ? null : new Map(state.fresh)
+    const none = this.#call.level === 'STATEMENT' || (this.#call.event === 'DELETE' && state.filled === false)
+    const fresh = none ? null : new Map(state.fresh)
     const old = this.#call.event === 'INSERT' || this.#call.level === 'STATEMENT' ? null : new Map(state.old)
     const text = fields['expr'] === undefined ? undefined : queryOf(fields['expr']).trim().toLowerCase()
-    if (text === undefined && fields['retvarno'] === 0) return fresh
+    const isNew = (text === undefined && fields['retvarno'] === 0) || text === 'new'
+    if (isNew && state.filled === undefined) throw new NotFollowed('it may return NEW of a DELETE')
+    if (isNew) return fresh
     if (text === undefined && fields['retvarno'] === 1) return old
     if (text === 'null') return null
-    if (text === 'new') return fresh
     if (text === 'old') return old
     const first = /^coalesce\s*\(\s*(new|old)\s*,\s*(new|old)\s*\)$/.exec(text ?? '')
-    if (first !== null) return first[1] === 'new' ? (fresh ?? old) : (old ?? fresh)
+    if (first !== null && this.#call.event !== 'DELETE') return first[1] === 'new' ? (fresh ?? old) : (old ?? fresh)
+    if (first !== null && state.filled === false) return old
     throw new NotFollowed('it returns something else than NEW, OLD or NULL')
   }
 
@@ -519,7 +552,12 @@ class Program {
     state.count = layers.value(when(state.live, `${layer}.count__`, state.count))
     if (!into) return
     if (fields['strict'] === true) this.#strict(`${layer}.count__`, state)
-    this.#into(fields, columns.map((name) => `${layer}.${name}`), layer, state)
+    this.#into(
+      fields,
+      columns.map((name) => `${layer}.${name}`),
+      layer,
+      state,
+    )
   }
 
   #select(query: string, fields: Fields, state: State): void {
@@ -541,7 +579,12 @@ class Program {
     }
     state.found = layers.value(when(state.live, found, state.found))
     state.count = layers.value(when(state.live, `CASE WHEN ${found} THEN 1 ELSE 0 END`, state.count))
-    this.#into(fields, names.map((name) => `${layer}.${name}`), layer, state)
+    this.#into(
+      fields,
+      names.map((name) => `${layer}.${name}`),
+      layer,
+      state,
+    )
   }
 
   /** INTO STRICT wants exactly one row. */
@@ -621,4 +664,3 @@ function isHarmless(query: string): boolean {
   const statements = classify(query)
   return statements.length === 1 && statements[0]?.kind === 'read'
 }
-

@@ -30,6 +30,7 @@ export interface ViolationScope {
  */
 export function violationColumn(table: Table, alias: string, scope: ViolationScope): string {
   const tests = [
+    ...(scope.raised ?? []),
     ...routingTests(table, alias, scope),
     ...policyTests(table, alias, scope),
     ...checkTests(table, alias),
@@ -38,7 +39,6 @@ export function violationColumn(table: Table, alias: string, scope: ViolationSco
     ...foreignKeyTests(table, alias, scope),
     ...(scope.old === undefined ? [] : referenceTests(table, scope.old, alias, scope)),
     ...(scope.viewChecks ?? []),
-    ...(scope.raised ?? []),
   ]
   return labelsColumn(tests)
 }

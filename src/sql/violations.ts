@@ -68,6 +68,8 @@ export function judgeRow(
     predicted.push(violationOf(table, label, row))
     return false
   }) as string[]
+  // AFTER triggers come last.
+  given.sort((left, right) => Number(left[5] === '~') - Number(right[5] === '~'))
   const first = given.find((label) => FIRST.test(label))
   let certain = first === undefined ? undefined : violationOf(table, first, row)
   if (!deleted) certain ??= columnViolation(table, row)

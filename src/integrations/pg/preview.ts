@@ -104,7 +104,7 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
 }
 
 /** What the text of a trigger function may run into when it is read as part of a query: names, types, writes. */
-const OF_TRIGGERS = /^(42|25006|0A000|54)/
+const OF_TRIGGERS = /^(42|25006|0A000|54|55000)/
 
 async function workOut(
   reader: ReadOnly,
