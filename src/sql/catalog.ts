@@ -78,7 +78,7 @@ export interface Trigger {
   readonly calls: string
   /** The function has settings of its own, or runs as its owner. */
   readonly apart: boolean
-  /** Of a partitioned table's leaf, which has it for itself. */
+  /** The table that has it for itself, by oid: a leaf of the partitioned table, or an heir. */
   readonly leaf?: string
 }
 
@@ -107,7 +107,7 @@ export interface Table {
   readonly triggers: readonly string[] | null
   /** In the order in which they fire. */
   readonly triggerTypes: readonly Trigger[] | null
-  /** Triggers that only some of the leaves have. */
+  /** Triggers that only some of the leaves have; of a plain table, those of the tables that inherit from it. */
   readonly leafTriggers?: readonly Trigger[] | null
   readonly rules: readonly string[] | null
   /** The commands rules are for: `2` UPDATE, `3` INSERT, `4` DELETE, without repeats. */
@@ -190,7 +190,14 @@ export function tableQuery(relation: string): string {
   'triggerTypes', (SELECT json_agg(json_build_object(${TRIGGER}) ORDER BY g.tgname)
     FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid JOIN pg_language j ON j.oid = f.prolang
     WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND ${FIRES}),
-  'leafTriggers', CASE WHEN c.relkind = 'p' THEN (SELECT json_agg(json_build_object(${TRIGGER}, 'leaf', g.tgrelid::text) ORDER BY g.tgname)
+  'leafTriggers', CASE WHEN c.relkind = 'r' AND c.relhassubclass THEN (WITH RECURSIVE heirs AS (
+      SELECT h.inhrelid FROM pg_inherits h WHERE h.inhparent = c.oid
+      UNION SELECT h.inhrelid FROM pg_inherits h JOIN heirs e ON e.inhrelid = h.inhparent)
+    SELECT coalesce(json_agg(json_build_object(${TRIGGER}, 'leaf', g.tgrelid::text) ORDER BY g.tgname), '[]')
+    FROM heirs l JOIN pg_trigger g ON g.tgrelid = l.inhrelid
+    JOIN pg_proc f ON f.oid = g.tgfoid JOIN pg_language j ON j.oid = f.prolang
+    WHERE NOT g.tgisinternal AND ${FIRES})
+  WHEN c.relkind = 'p' THEN (SELECT json_agg(json_build_object(${TRIGGER}, 'leaf', g.tgrelid::text) ORDER BY g.tgname)
     FROM pg_partition_tree(c.oid) l JOIN pg_trigger g ON g.tgrelid = l.relid
     JOIN pg_proc f ON f.oid = g.tgfoid JOIN pg_language j ON j.oid = f.prolang
     WHERE l.isleaf AND l.level > 0 AND NOT g.tgisinternal AND NOT EXISTS (SELECT FROM pg_trigger o

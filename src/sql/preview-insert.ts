@@ -72,6 +72,7 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
   const event = { event: 'INSERT', single: source.rows === 1 } as const
   const before = await firing.before({
     ...event,
+    dropped: statement.onConflictClause !== undefined,
     query: `SELECT ${[...list, 'row_number() OVER () AS ord__'].join(', ')} FROM ${source.from}`,
     hidden: ['ord__'],
   })
@@ -112,15 +113,16 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
     ...(returning ?? []),
   ]
   const shown = view === undefined ? '' : `, LATERAL (${view.shown(row)}) AS ${quotedAlias}`
-  const select = (text: string) =>
-    `${prefix}SELECT ${text} FROM (${written.query}) AS ${row}${shown} ORDER BY ${row}.ord__`
+  const select = (text: string, condition?: string) =>
+    `${prefix}SELECT ${text} FROM (${written.query}) AS ${row}${shown}` +
+    `${condition === undefined ? '' : ` WHERE ${condition}`} ORDER BY ${row}.ord__`
   const { ids: drawn, ...fired } = firing.result(row, select)
   return {
     ...result,
     ...fired,
     syntheticIds: [...syntheticIds, ...drawn],
     returning: returning === null ? null : returning.length,
-    sql: select(selected.join(', ')),
+    sql: select(selected.join(', '), firing.kept(row)),
   }
 }
 

@@ -149,8 +149,9 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
     `CROSS JOIN LATERAL (SELECT CASE ${cases.join(' ')} END AS n__) w__ ` +
     `CROSS JOIN LATERAL (${row}) n__` +
     (view === undefined ? '' : ` CROSS JOIN LATERAL (${view.shown('n__')}) v__`)
-  const select = (text: string) =>
-    `${withPrefix(statement.withClause)}SELECT ${text} FROM ${sources} WHERE ${is(acting)}`
+  const select = (text: string, kept?: string) =>
+    `${withPrefix(statement.withClause)}SELECT ${text} FROM ${sources} WHERE ${is(acting)}` +
+    `${kept === undefined ? '' : ` AND ${kept}`}`
   const { ids, ...fired } = firing.result('n__', select)
   return {
     operation: 'MERGE',
@@ -158,7 +159,7 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
     target,
     returning: returning === null ? null : returning.length,
     syntheticIds: [...syntheticIds, ...ids],
-    sql: select(selected.join(', ')),
+    sql: select(selected.join(', '), firing.kept('n__')),
   }
 }
 

@@ -135,7 +135,9 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
   ]
   const sources = [...from.map((item) => deparse(item)), `LATERAL (${changedRow}) AS ${row}`]
   if (view !== undefined) sources.push(`LATERAL (${view.shown(row)}) AS ${quotedAlias}`)
-  const select = (text: string) => `${withPrefix(statement.withClause)}SELECT ${once}${text} FROM ${sources.join(', ')}`
+  const select = (text: string, condition?: string) =>
+    `${withPrefix(statement.withClause)}SELECT ${once}${text} FROM ${sources.join(', ')}` +
+    `${condition === undefined ? '' : ` WHERE ${condition}`}`
   const { ids, ...fired } = firing.result(row, select)
   return {
     operation: 'UPDATE',
@@ -143,7 +145,7 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
     target,
     returning: returning === null ? null : returning.length,
     syntheticIds: [...syntheticIds, ...ids],
-    sql: select(list.join(', ')),
+    sql: select(list.join(', '), firing.kept(row)),
   }
 }
 
@@ -178,8 +180,10 @@ export async function previewDelete(statement: DeleteStmt, options: PreviewOptio
     ...(returning ?? []),
   ]
   const where = whereOf(statement.whereClause, 'd', target, old)
-  const select = (text: string) =>
-    `${withPrefix(statement.withClause)}SELECT ${once}${text} FROM ${sources.join(', ')}${where}`
+  const select = (text: string, condition?: string) => {
+    const also = condition === undefined ? '' : `${where === '' ? ' WHERE' : ' AND'} ${condition}`
+    return `${withPrefix(statement.withClause)}SELECT ${once}${text} FROM ${sources.join(', ')}${where}${also}`
+  }
   const { ids, ...fired } = firing.result('d__', select)
   return {
     operation: 'DELETE',
@@ -187,7 +191,7 @@ export async function previewDelete(statement: DeleteStmt, options: PreviewOptio
     target,
     returning: returning === null ? null : returning.length,
     syntheticIds: ids,
-    sql: select(list.join(', ')),
+    sql: select(list.join(', '), firing.kept('d__')),
   }
 }
 

@@ -31,6 +31,8 @@ export interface Rows {
   readonly where?: string
   /** A hidden column that turns false where a trigger leaves the row out; by default the query leaves it out. */
   readonly verdict?: string
+  /** Rows that triggers leave out are dropped at once, along with what triggers write for them. */
+  readonly dropped?: boolean
   /** There is at most one row. */
   readonly single?: boolean
 }
@@ -59,6 +61,8 @@ export class TriggerFiring {
   readonly #syntheticIds: string[] = []
   readonly #effects: (Effect & { readonly column: string })[] = []
   readonly #raised: string[] = []
+  /** Columns that tell rows which triggers leave out, but write something for. */
+  readonly #skips: string[] = []
   /** Triggers that do something the preview does not know. */
   readonly #unknown = new Set<string>()
 
@@ -106,7 +110,7 @@ export class TriggerFiring {
   /** BEFORE triggers, or those INSTEAD OF the write to a view. */
   async before(rows: Rows): Promise<Fired> {
     const timing: Timing = this.#table.kind === 'v' ? 'INSTEAD OF' : 'BEFORE'
-    if (!this.#fires(timing, rows)) return rows
+    if (!this.#fires(timing, rows)) return asGiven(rows)
     try {
       return await this.#fire(timing, rows)
     } catch (error) {
@@ -117,19 +121,25 @@ export class TriggerFiring {
         throw new PreviewUnsupported(`trigger ${first?.name} of ${this.#table.name} acts instead: ${error.message}`)
       }
       for (const { name, type } of found) if ((type & FOR_ROW) !== 0) this.#unknown.add(name)
-      return rows
+      return asGiven(rows)
     }
   }
 
   /** AFTER triggers; they find the rows as they were written. */
   async after(rows: Rows): Promise<Fired> {
-    if (this.#table.kind === 'v' || !this.#fires('AFTER', rows)) return rows
+    if (this.#table.kind === 'v' || !this.#fires('AFTER', rows)) return asGiven(rows)
     return await this.#fire('AFTER', rows)
   }
 
   /** The triggers of these events are not followed. */
   blind(...events: readonly Event[]): void {
     for (const event of events) for (const { name } of this.#all(event)) this.#unknown.add(name)
+  }
+
+  /** Which rows `alias` are written at all; undefined for all. */
+  kept(alias: string): string | undefined {
+    if (this.#skips.length === 0) return undefined
+    return this.#skips.map((column) => `NOT ${alias}.${column}`).join(' AND ')
   }
 
   /** What triggers raise for the row `alias`, for the column of violations. */
@@ -169,8 +179,13 @@ export class TriggerFiring {
 
   /** In the order in which they fire; rows of a partitioned table fire those of the leaf. */
   #all(event: Event): readonly Trigger[] {
-    const leaves = (this.#table.leafTriggers ?? []).filter(({ type }) => (type & FOR_ROW) !== 0)
-    const all = [...(this.#table.triggerTypes ?? []), ...leaves].filter(({ type }) => (type & EVENTS[event]) !== 0)
+    const { kind, oid, triggerTypes, leafTriggers } = this.#table
+    const leaves = (leafTriggers ?? []).filter(({ type }) => (type & FOR_ROW) !== 0)
+    // Tables that inherit from this one have triggers of their own only.
+    const own = (triggerTypes ?? []).map((trigger) =>
+      kind === 'r' && leafTriggers !== null && (trigger.type & FOR_ROW) !== 0 ? { ...trigger, leaf: oid } : trigger,
+    )
+    const all = [...own, ...leaves].filter(({ type }) => (type & EVENTS[event]) !== 0)
     return all.sort((left, right) => Buffer.compare(Buffer.from(left.name), Buffer.from(right.name)))
   }
 
@@ -218,14 +233,20 @@ export class TriggerFiring {
     )
     const old =
       rows.old === undefined ? null : new Map(columns.map((column) => [column.name, `${base}.${rows.old?.(column)}`]))
-    const live = rows.where === undefined ? 'true' : layers.value(rows.where.replaceAll('$', () => `${base}.`))
+    const conditions = [rows.where?.replaceAll('$', () => `${base}.`), before ? undefined : this.kept(base)]
+    const live = conditions.reduce<string>(
+      (all, each) => (each === undefined ? all : layers.value(both(all, each))),
+      'true',
+    )
     const ord = rows.hidden.includes('ord__') ? `${base}.ord__` : undefined
     const scene: Scene = { timing, layers, changed: rows.changed, ord, single: rows.single === true }
+    const firing =
+      rows.hidden.includes('to__') && rows.event !== 'INSERT' ? `${base}.to__` : `CAST(${table.oid} AS oid)`
     const partitioned = table.kind === 'p'
     let done: Chain
     if (!partitioned) {
       const row = { fresh: rows.event === 'DELETE' ? null : fresh, old, live }
-      done = await this.#chain(scene, rows.event, row, `CAST(${table.oid} AS oid)`)
+      done = await this.#chain(scene, rows.event, row, firing)
     } else if (rows.event === 'INSERT') {
       const leaf = this.#leaf(layers, fresh)
       done = await this.#chain(scene, 'INSERT', { fresh, old, live }, leaf)
@@ -235,8 +256,8 @@ export class TriggerFiring {
         done = { ...done, raised: [lost, ...done.raised] }
       }
     } else if (rows.event === 'DELETE') {
-      done = await this.#chain(scene, 'DELETE', { fresh: null, old, live }, `${base}.to__`)
-    } else done = await this.#moving(scene, { fresh, old, live }, `${base}.to__`)
+      done = await this.#chain(scene, 'DELETE', { fresh: null, old, live }, firing)
+    } else done = await this.#moving(scene, { fresh, old, live }, firing)
     const raise = `raise${this.#raised.length}__`
     const hidden = [...rows.hidden]
     const skips = before && done.skipped !== 'false'
@@ -259,7 +280,19 @@ export class TriggerFiring {
       hidden.push(column)
       this.#effects.push({ ...effect, column })
     }
-    const where = skips && rows.verdict === undefined ? ` WHERE (${done.skipped}) IS NOT TRUE` : ''
+    let where = ''
+    if (skips && rows.verdict === undefined) {
+      if (layers.effects.length === 0 || rows.dropped) where = ` WHERE (${done.skipped}) IS NOT TRUE`
+      else {
+        const skip = `skip${this.#skips.length}__`
+        list.push(`(${done.skipped}) IS TRUE AS ${skip}`)
+        hidden.push(skip)
+        this.#skips.push(skip)
+      }
+    }
+    if (skips && rows.dropped && layers.effects.length > 0) {
+      this.#notes.add(`what triggers of ${table.name} write for rows they leave out was not worked out`)
+    }
     return { query: `SELECT ${list.join(', ')} FROM (${rows.query}) ${base}${layers.text}${where}`, hidden }
   }
 
@@ -316,7 +349,7 @@ export class TriggerFiring {
     let skipped = 'false'
     const raised: string[] = []
     const single = table.leafTriggers?.find(({ name }) => table.triggerTypes?.some((each) => each.name === name))
-    if (single !== undefined) throw new NotFollowed(`${single.name} differs between partitions`)
+    if (single !== undefined && table.kind === 'p') throw new NotFollowed(`${single.name} differs between partitions`)
     for (const trigger of this.#rowTriggers(timing, event, scene.changed)) {
       const fire = async (): Promise<void> => {
         if (trigger.deferred) throw new NotFollowed('it fires at the end of the transaction')
@@ -459,6 +492,10 @@ export class TriggerFiring {
       this.#unknown.add(trigger.name)
     }
   }
+}
+
+function asGiven({ query, hidden }: Rows): Fired {
+  return { query, hidden }
 }
 
 interface Scene {

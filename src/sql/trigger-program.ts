@@ -5,7 +5,7 @@ import { conditionCode } from './conditions.js'
 import { deparse, parseOne } from './grammar.js'
 import { blockOf, type Fields, functionBody, NotFollowed, queryOf, type Statement, statementOf } from './plpgsql.js'
 import { castTo } from './preview-parts.js'
-import { quoteName, quoteText, tagOf } from './tree.js'
+import { quoteText, tagOf } from './tree.js'
 import { bound, boundNode, type Call, emptyRow, foretold, type Row, type Value } from './trigger-scope.js'
 
 /** FROM items added to a query one after the other, each in sight of those before. */
@@ -281,7 +281,7 @@ class Program {
 
   #assign(fields: Fields, state: State): void {
     const query = queryOf(fields['expr'])
-    const match = /^\s*(?:(\w+|"[^"]+")\s*\.\s*)?(\w+|"[^"]+")\s*:?=(?!=)([^]*)$/.exec(query)
+    const match = /^\s*(?:(\w+|"[^"]+")\s*\.\s*)?(\w+|"[^"]+")\s*:?=(?!=)([\s\S]*)$/.exec(query)
     if (match === null) throw new NotFollowed('a part of a variable is assigned')
     const [, row, name = '', expression = ''] = match
     if (row === undefined && this.#assignRow(unquoted(name), expression, state)) return

@@ -33,10 +33,15 @@ export interface Scope {
   variable(name: string): Value | undefined
 }
 
+/** The trigger is that of a table that inherits from the one the statement names. */
+function isHeir({ trigger, table }: Pick<Call, 'trigger' | 'table'>): boolean {
+  return table.kind === 'r' && trigger.leaf !== undefined && trigger.leaf !== table.oid
+}
+
 /** `tg_op` and the like as SQL, undefined for other names. @throws NotFollowed where it is not known */
 function special(name: string, { trigger, event, timing, level, table, firing, arguments: given }: Call) {
   const firingTable = (column: string) => {
-    if (table.kind !== 'p' || level === 'STATEMENT') return undefined
+    if ((table.kind !== 'p' && !isHeir({ trigger, table })) || level === 'STATEMENT') return undefined
     if (firing === undefined) throw new NotFollowed('the partition that fires is not known')
     return `(SELECT ${column} FROM pg_catalog.pg_class t__ WHERE t__.oid = ${firing})`
   }
@@ -117,7 +122,7 @@ function textOf(node: Node, call: Call): string | undefined {
   if (name === 'tg_level') return call.level
   if (name === 'tg_nargs') return String(call.arguments.length)
   if (name === 'tg_name') return call.trigger.name
-  if (call.table.kind === 'p' && call.level === 'ROW') return undefined
+  if ((call.table.kind === 'p' && call.level === 'ROW') || isHeir(call)) return undefined
   if (name === 'tg_table_name' || name === 'tg_relname') return call.table.name
   return name === 'tg_table_schema' ? call.table.schema : undefined
 }
@@ -162,7 +167,10 @@ function resolved(fields: readonly Node[], scope: Scope): string | undefined {
   const row = first === 'new' ? scope.fresh : first === 'old' ? scope.old : undefined
   if (row !== undefined) {
     if (scope.call.level === 'STATEMENT') throw new NotFollowed(`${first} is used for the whole statement`)
-    if (second === undefined) return wholeRow(row, scope.call.table)
+    if (second === undefined) {
+      if (isHeir(scope.call)) throw new NotFollowed(`${first} may have more columns than the table`)
+      return wholeRow(row, scope.call.table)
+    }
     const value = row.get(second)
     if (value === undefined) throw new NotFollowed(`${first} has no field ${second}`)
     return third === undefined ? value : `(${value}).${quoteName(third)}`
