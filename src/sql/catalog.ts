@@ -76,8 +76,10 @@ export interface Trigger {
   readonly body: string | null
   /** The function's name without its schema. */
   readonly calls: string
-  /** The function has settings of its own, or runs as its owner. */
-  readonly apart: boolean
+  /** The function runs as its owner. */
+  readonly owner: boolean
+  /** The function's own settings, such as `search_path=""`. */
+  readonly settings: readonly string[] | null
   /** The table that has it for itself, by oid: a leaf of the partitioned table, or an heir. */
   readonly leaf?: string
 }
@@ -137,7 +139,7 @@ const keyNames = (owner: string, numbers: string) =>
 const TRIGGER = `'name', g.tgname, 'type', g.tgtype, 'definition', pg_get_triggerdef(g.oid),
       'clone', g.tgparentid <> 0, 'deferred', g.tginitdeferred, 'calls', f.proname,
       'body', CASE WHEN j.lanname = 'plpgsql' THEN pg_get_functiondef(f.oid) END,
-      'apart', f.prosecdef OR f.proconfig IS NOT NULL`
+      'owner', f.prosecdef, 'settings', f.proconfig`
 
 const FIRES = `g.tgenabled IN ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END)`
 

@@ -15,6 +15,9 @@ export class PreviewUnsupported extends Error {
   }
 }
 
+/** Of triggers: what they do besides changing the row, or all of it. */
+export type IgnoredTriggers = 'what they do besides' | 'all'
+
 /** What a rewrite needs to know that is not in the statement. All of it is read-only. */
 export interface PreviewOptions {
   /** The catalog's description of a relation, given as a quoted name. */
@@ -32,8 +35,8 @@ export interface PreviewOptions {
   source?(table: Table, alias: string): string | undefined
   /** Rewrites a statement within a trigger; without it, triggers are not followed. */
   rewrite?(node: Node, options: PreviewOptions): Promise<InnerRewrite>
-  /** Triggers are not to be followed; and whether any was. */
-  readonly triggers?: { readonly ignored: boolean; followed: boolean }
+  /** What of triggers is not to be followed; and whether any was. */
+  readonly triggers?: { readonly ignored: IgnoredTriggers | undefined; followed: boolean }
   /** How many triggers deep. */
   readonly depth?: number
   /** Counts names taken, so that those of a statement within another one differ. */

@@ -19,7 +19,7 @@ import { resolveTarget } from './preview-target.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { policyTest } from './row-security.js'
 import { contains, quoteName } from './tree.js'
-import { oldColumns, TriggerFiring } from './trigger-fire.js'
+import { oldColumns, ordinal, TriggerFiring } from './trigger-fire.js'
 import { referencedColumn, violationColumn } from './violation-column.js'
 
 /** Where a rewrite finds the old row: the FROM item, and the table's columns and address in it. */
@@ -92,7 +92,7 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
   const fires = firing.firesRows('UPDATE', ...(table.kind === 'p' ? (['INSERT', 'DELETE'] as const) : []))
   const before = oldColumns(fires ? columns : [], old.column)
   hidden.push(...before.names, ...(fires ? ['ord__'] : []))
-  const more = [...before.list, ...(fires ? ['row_number() OVER () AS ord__'] : [])]
+  const more = [...before.list, ...(fires ? [ordinal(old.address)] : [])]
   const leading = [`${old.table} AS to__`, `${old.address} AS ctid__`, `${textArray(columns.map(old.column))} AS old__`]
   const where = whereOf(statement.whereClause, 'w', target, old)
   const event = { event: 'UPDATE', changed: new Set(assigned.values.keys()), old: before.of } as const
@@ -202,8 +202,8 @@ async function deletedRow(firing: TriggerFiring, columns: readonly Column[], old
   const event = { event: 'DELETE', old: before.of } as const
   const row = await firing.before({
     ...event,
-    query: `SELECT ${[`${old.table} AS to__`, ...before.list, ...plain].join(', ')}`,
-    hidden: ['to__', ...before.names],
+    query: `SELECT ${[`${old.table} AS to__`, ordinal(old.address), ...before.list, ...plain].join(', ')}`,
+    hidden: ['to__', 'ord__', ...before.names],
   })
   const { query, hidden } = await firing.after({ ...event, ...row })
   // Without the columns' own names, which would be ambiguous in WHERE.

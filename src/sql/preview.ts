@@ -22,6 +22,8 @@ export interface PreviewPart {
   readonly table: Table
   /** SELECT with exactly the leading columns. */
   readonly sql: string
+  /** A trigger writes it, row by row. */
+  readonly byTrigger?: boolean
 }
 
 /**
@@ -100,7 +102,8 @@ async function rewrite(node: Node, options: PreviewOptions): Promise<Rewritten> 
 
 function plain(result: RewriteResult): Rewritten {
   const { operation, table, returning, upsert = false, sql, syntheticIds, notes = [], effects = [] } = result
-  return { operation, table, returning, upsert, sql, syntheticIds, notes, parts: effects }
+  const parts = effects.map((effect) => ({ ...effect, byTrigger: true }))
+  return { operation, table, returning, upsert, sql, syntheticIds, notes, parts }
 }
 
 async function rewriteWrite(node: Node, outer: PreviewOptions): Promise<RewriteResult> {

@@ -1,11 +1,12 @@
 import type { Node } from '@pgsql/types'
 import { type Column, MAX_LEAVES, type Table, type Trigger } from './catalog.js'
+import { functionKind } from './functions.js'
 import { deparse } from './grammar.js'
 import { neutralise } from './neutralise.js'
 import { NotFollowed } from './plpgsql.js'
 import { castTo, type EffectPart, type PreviewOptions, PreviewUnsupported, type Target } from './preview-parts.js'
 import type { RewriteResult } from './rewrite-result.js'
-import { contains, quoteName, quoteText } from './tree.js'
+import { contains, copyOf, nameParts, quoteName, quoteText, walk } from './tree.js'
 import { type Effect, type Inner, Layers, type Outcome, runProgram } from './trigger-program.js'
 import { bound, type Call, declared, type Event, type Row, type Timing } from './trigger-scope.js'
 
@@ -21,7 +22,7 @@ const MAX_DEPTH = 3
 export interface Rows {
   readonly event: Event
   readonly query: string
-  /** Its hidden columns; with `ord__`, which counts the rows. */
+  /** Its hidden columns; with `ord__`, a number that is another one for each row, where there is one. */
   readonly hidden: readonly string[]
   /** The column of the query with the old value. */
   old?(column: Column): string
@@ -35,6 +36,12 @@ export interface Rows {
   readonly dropped?: boolean
   /** There is at most one row. */
   readonly single?: boolean
+}
+
+/** A number of a row that is there, by its address: `(7,2)`. */
+export function ordinal(address: string): string {
+  const at = `CAST(CAST(${address} AS text) AS point)`
+  return `CAST((${at})[0] * 300 + (${at})[1] AS bigint) AS ord__`
 }
 
 /** The old row as hidden columns of a query: their names, and the list that gives them. */
@@ -421,18 +428,24 @@ export class TriggerFiring {
   async #run(call: Call, row: Acting, layers: Layers, scene: Scene | undefined): Promise<Outcome> {
     const { trigger } = call
     const { triggers } = this.#options
-    if (triggers?.ignored) throw new NotFollowed('its text does not hold as a query')
+    const { timing, single } = scene ?? {}
+    if (triggers?.ignored === 'all') throw new NotFollowed('its text does not hold as a query')
     if (triggers !== undefined) triggers.followed = true
     const built = builtIn(call, row, layers, scene?.changed)
     if (built !== undefined) return built
-    // Names and rights within it may be others than ours.
-    if (trigger.apart) throw new NotFollowed('it runs with settings or rights of its own')
-    const { timing, single } = scene ?? {}
+    if (triggers?.ignored === 'what they do besides' && timing === 'AFTER')
+      throw new NotFollowed('it could not be read')
+    if (trigger.settings?.some((setting) => !/^search_path=/i.test(setting))) {
+      throw new NotFollowed('it runs with settings of its own')
+    }
     const written = layers.effects.length
     let reads = ''
     const outcome = await runProgram(call, row, {
       layers,
-      preview: async (node) => await this.#preview(node, trigger, scene),
+      preview: async (node) => {
+        refuseApart(node, trigger)
+        return await this.#preview(node, trigger, scene)
+      },
       neutralised: (node) => {
         const { notes, syntheticIds } = neutralise(node, () => this.#id(scene))
         if (syntheticIds.length > 0 && scene?.ord === undefined) throw new NotFollowed('it draws on a sequence')
@@ -440,6 +453,7 @@ export class TriggerFiring {
         return node
       },
       reads: (node) => {
+        refuseApart(node, trigger)
         if (contains(node, 'RangeVar')) reads += JSON.stringify(node)
       },
     })
@@ -455,11 +469,12 @@ export class TriggerFiring {
   #id(scene: Scene | undefined): string {
     const [id = 'NULL'] = this.#options.syntheticIds(1)
     this.#syntheticIds.push(id)
-    return scene?.ord === undefined ? id : `(CAST(${id} AS bigint) + ${scene.ord} - 1)`
+    return scene?.ord === undefined ? id : spread(id, scene.ord)
   }
 
   async #preview(node: Node, trigger: Trigger, scene: Scene | undefined): Promise<Inner> {
-    const { rewrite, depth = 0 } = this.#options
+    const { rewrite, triggers, depth = 0 } = this.#options
+    if (triggers?.ignored !== undefined) throw new NotFollowed('what it writes could not be read')
     if (rewrite === undefined || scene === undefined || depth >= MAX_DEPTH) throw new NotFollowed('it writes')
     const options: PreviewOptions = {
       ...this.#options,
@@ -468,16 +483,20 @@ export class TriggerFiring {
       syntheticIds: (count, column) => {
         const ids = this.#options.syntheticIds(count, column)
         this.#syntheticIds.push(...ids)
-        return scene.ord === undefined
-          ? ids
-          : ids.map((id) => `(CAST(${id} AS bigint) + (${scene.ord} - 1) * ${count})`)
+        const { ord } = scene
+        if (ord === undefined) throw new NotFollowed('it draws on a sequence')
+        return column?.baseType === 'smallint' ? ids : ids.map((id) => spread(id, ord))
       },
     }
-    const { operation, table, returning, sql, notes = [], effects = [] } = await rewrite(node, options)
+    const { operation, table, returning, sql, notes = [], effects = [] } = await rewrite(copyOf(node), options)
     if (operation === 'MERGE') throw new NotFollowed('it merges')
     for (const note of notes) this.#notes.add(note)
     if (effects.length > 0) this.#notes.add(`what triggers of ${table.name} write was not worked out`)
-    this.#notes.add(`what trigger ${trigger.name} writes to ${table.name} was worked out from the data as it is`)
+    // New rows elsewhere that are made of this row alone are what they are; others may depend on each other.
+    const alone = 'InsertStmt' in node && !node.InsertStmt.onConflictClause && !contains(node, 'RangeVar')
+    if (!alone || table.oid === this.#table.oid) {
+      this.#notes.add(`what trigger ${trigger.name} writes to ${table.name} was worked out from the data as it is`)
+    }
     return { operation, table, returning, sql }
   }
 
@@ -531,6 +550,26 @@ function orElse(left: string, right: string): string {
 
 function isNotFollowed(error: unknown): error is Error {
   return error instanceof NotFollowed || (error instanceof PreviewUnsupported && error.sqlState === undefined)
+}
+
+/** Names and rights within a function may be others than ours. @throws NotFollowed */
+function refuseApart(node: Node, { settings, owner }: Trigger): void {
+  if (!owner && settings === null) return
+  walk({ node }, (tag, value: { schemaname?: string; relname?: string; funcname?: Node[]; op?: string }) => {
+    if (tag === 'RangeVar' && (owner || !value.schemaname))
+      throw new NotFollowed('it runs with rights or a path of its own')
+    if (tag === 'SQLValueFunction' && owner && /USER|ROLE/.test(value.op ?? ''))
+      throw new NotFollowed('it asks who runs it')
+    const path = tag === 'FuncCall' ? nameParts(value.funcname) : []
+    if (path.length > 0 && functionKind(path) === 'unknown' && (owner || path.length === 1)) {
+      throw new NotFollowed('it calls a function with rights or a path of its own')
+    }
+  })
+}
+
+/** A made-up id for each row. The steps are wide, so that they do not meet the ids that are made up next. */
+function spread(id: string, ord: string): string {
+  return `(2000000000 + (CAST(${id} AS bigint) - 2000000000 + (${ord} - 1) * 86525977) % 140000000)`
 }
 
 /** An error that a BEFORE trigger raises whatever happens is that of the statement. */

@@ -8,7 +8,13 @@ import { Lru } from '../../sql/lru.js'
 import { MAX_OVERLAY_ROWS, type RowChange, type TableChanges } from '../../sql/overlay.js'
 import { markedTable, type OverlaySlot } from '../../sql/overlay-rewrite.js'
 import { parseTextArray } from '../../sql/pg-array.js'
-import { LEADING_COLUMNS, type PreviewQuery, PreviewUnsupported, previewOf } from '../../sql/preview.js'
+import {
+  LEADING_COLUMNS,
+  type PreviewOptions,
+  type PreviewQuery,
+  PreviewUnsupported,
+  previewOf,
+} from '../../sql/preview.js'
 import {
   describeViolation,
   duplicateWithin,
@@ -92,15 +98,20 @@ export interface PreviewOutcome {
  * @throws PreviewUnsupported, or the server's error.
  */
 export async function previewWrite(reader: ReadOnly, request: PreviewRequest): Promise<PreviewOutcome> {
-  const triggers = { ignored: false, followed: false }
-  try {
-    return await workOut(reader, request, triggers)
-  } catch (error) {
-    const code = (error as { code?: string; sqlState?: string }).code
-    const ours = code === undefined ? error instanceof PreviewUnsupported && !error.sqlState : OF_TRIGGERS.test(code)
-    if (!triggers.followed || !ours) throw error
-    return await workOut(reader, request, { ignored: true, followed: false })
+  for (const ignored of [undefined, 'what they do besides', 'all'] as const) {
+    const triggers = { ignored, followed: false }
+    try {
+      return await workOut(reader, request, triggers)
+    } catch (error) {
+      const code = (error as { code?: string }).code
+      const ours =
+        error instanceof PreviewUnsupported
+          ? error.sqlState === undefined
+          : code !== undefined && OF_TRIGGERS.test(code)
+      if (!triggers.followed || !ours || ignored === 'all') throw error
+    }
   }
+  throw new PreviewUnsupported('its triggers')
 }
 
 /** What the text of a trigger function may run into when it is read as part of a query: names, types, writes. */
@@ -109,7 +120,7 @@ const OF_TRIGGERS = /^(42|25006|0A000|54|55000)/
 async function workOut(
   reader: ReadOnly,
   request: PreviewRequest,
-  triggers: { readonly ignored: boolean; followed: boolean },
+  triggers: NonNullable<PreviewOptions['triggers']>,
 ): Promise<PreviewOutcome> {
   const { types, own } = request
   const ids = new StandIns(request.syntheticId)
@@ -162,7 +173,7 @@ async function workOut(
 
   const tally = new Tally(query, request)
   for (const part of query.parts) {
-    tally.begin(part.table)
+    tally.begin(part.table, part.byTrigger)
     const { text, values, types } = await step(part.sql)
     const answer = await reader.query({ text, values, types }, { row: (row) => tally.add(part.table, row) })
     if (answer.error !== undefined) throw answer.error
@@ -305,6 +316,9 @@ class Tally {
   readonly operations = new Set<string>()
   records = 0
   readonly #severalWrites: boolean
+  #byTrigger = false
+  /** What would stop the statement in a trigger, unless it fails before. */
+  #within: Violation | undefined
   readonly #outdated: boolean
   readonly #upsert: boolean
   readonly #merge: boolean
@@ -314,19 +328,20 @@ class Tally {
   #certain: { violation: Violation; table: Table; updates: boolean } | undefined
   readonly #predicted = new Set<string>()
 
-  constructor({ operation, parts, upsert }: PreviewQuery, request: PreviewRequest) {
+  constructor({ operation, table, parts, upsert }: PreviewQuery, request: PreviewRequest) {
     const { madeUp, outdated = false, stale = () => false } = request
-    this.#severalWrites = parts.length > 0
+    this.#severalWrites = parts.some((part) => !part.byTrigger || part.table.oid === table?.oid)
     this.#merge = operation === 'MERGE'
-    const settled = (oid: string) => !this.#severalWrites && !outdated && !stale(oid)
+    const settled = (oid: string) => parts.length === 0 && !outdated && !stale(oid)
     this.#judging = { madeUp, settled }
     this.#outdated = outdated
     this.#upsert = upsert
   }
 
   /** What follows are the rows of one writing part. */
-  begin(table: Table): void {
+  begin(table: Table, byTrigger = false): void {
     this.changes.push({ table, rows: [] })
+    this.#byTrigger = byTrigger
     this.#keys = new Map()
   }
 
@@ -347,13 +362,13 @@ class Tally {
       this.#merged.add(id)
     }
     const twin = this.#severalWrites || fresh === null ? undefined : this.#twin(table, fresh)
-    if (judged.certain === undefined) {
-      if (twin !== undefined) this.#certain ??= { violation: twin, table, updates: false }
-      return
-    }
+    const found = judged.certain ?? twin
+    if (found === undefined) return
     // Within one statement one part may make room for the other's rows, so a duplicate is only a guess.
-    if ((this.#severalWrites || this.#outdated) && judged.certain.code === '23505') this.#predict(judged.certain, table)
-    else this.#certain ??= { violation: judged.certain, table, updates: operation === 'u' }
+    const guess = this.#byTrigger || (judged.certain !== undefined && (this.#severalWrites || this.#outdated))
+    if (guess && found.code === '23505') this.#predict(found, table)
+    else if (this.#byTrigger) this.#within ??= found
+    else this.#certain ??= { violation: found, table, updates: judged.certain !== undefined && operation === 'u' }
   }
 
   /** Another row of this statement has taken the key already. */
@@ -374,7 +389,7 @@ class Tally {
 
   violation(count: number, query: PreviewQuery): Violation | undefined {
     const found = this.#certain
-    if (found === undefined) return undefined
+    if (found === undefined) return this.#within
     // Another row of the statement may take the key over, or give it back.
     const { code, message } = found.violation
     const ofKeys = code === '23505' || message.startsWith('update or delete on')
