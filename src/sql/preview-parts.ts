@@ -15,6 +15,16 @@ export class PreviewUnsupported extends Error {
   }
 }
 
+/** A trigger raises this error whatever the rows are, before anything else happens. */
+export class RaisedByTrigger extends PreviewUnsupported {
+  readonly code: string
+
+  constructor(message: string, code: string) {
+    super(message, code)
+    this.code = code
+  }
+}
+
 /** Of triggers: what they do besides changing the row, or all of it. */
 export type IgnoredTriggers = 'what they do besides' | 'all'
 

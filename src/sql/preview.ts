@@ -11,7 +11,7 @@ import { previewDelete, previewUpdate } from './preview-update.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { contains, copyOf, quoteName, tagOf } from './tree.js'
 
-export { type PreviewOptions, PreviewUnsupported } from './preview-parts.js'
+export { type PreviewOptions, PreviewUnsupported, RaisedByTrigger } from './preview-parts.js'
 
 /** Number of columns before the RETURNING columns: operation, old row, new row, violations, id of the old row. */
 export const LEADING_COLUMNS = 5

@@ -4,7 +4,7 @@ import { functionKind } from './functions.js'
 import { deparse } from './grammar.js'
 import { neutralise } from './neutralise.js'
 import { NotFollowed } from './plpgsql.js'
-import { castTo, type EffectPart, type PreviewOptions, PreviewUnsupported, type Target } from './preview-parts.js'
+import { castTo, type EffectPart, type PreviewOptions, PreviewUnsupported, RaisedByTrigger, type Target } from './preview-parts.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { contains, copyOf, nameParts, quoteName, quoteText, walk } from './tree.js'
 import { type Effect, type Inner, Layers, type Outcome, runProgram } from './trigger-program.js'
@@ -355,6 +355,7 @@ export class TriggerFiring {
     let { fresh, live } = row
     let skipped = 'false'
     const raised: string[] = []
+    const used = new Set<string>()
     const single = table.leafTriggers?.find(({ name }) => table.triggerTypes?.some((each) => each.name === name))
     if (single !== undefined && table.kind === 'p') throw new NotFollowed(`${single.name} differs between partitions`)
     for (const trigger of this.#rowTriggers(timing, event, scene.changed)) {
@@ -367,11 +368,17 @@ export class TriggerFiring {
         if (trigger.leaf !== undefined) on = layers.value(both(on, `${firing} = ${trigger.leaf}`))
         if (condition !== undefined) {
           const empty: Row = new Map()
-          const scope = { call, fresh: fresh ?? empty, old: row.old ?? empty, variable: () => undefined }
+          const scope = {
+            call,
+            fresh: fresh ?? empty,
+            old: row.old ?? empty,
+            variable: () => undefined,
+            uses: (name: string) => used.add(name),
+          }
           const text = deparse(bound(condition.replace(/\bpg_trigger_depth\(\)/g, '0'), scope))
           on = layers.value(both(on, `coalesce((${text}), false)`))
         }
-        const outcome = await this.#run(call, { fresh, old: row.old, live: on }, layers, scene)
+        const outcome = await this.#run(call, { fresh, old: row.old, live: on }, layers, scene, used)
         if (timing === 'AFTER') {
           if (outcome.raised !== undefined) raised.push(outcome.raised)
           return
@@ -425,7 +432,13 @@ export class TriggerFiring {
     return layers.value(`CASE WHEN ${both(on, elsewhere)} THEN CAST(${quoteText(label)} AS text) END`)
   }
 
-  async #run(call: Call, row: Acting, layers: Layers, scene: Scene | undefined): Promise<Outcome> {
+  async #run(
+    call: Call,
+    row: Acting,
+    layers: Layers,
+    scene: Scene | undefined,
+    used = new Set<string>(),
+  ): Promise<Outcome> {
     const { trigger } = call
     const { triggers } = this.#options
     const { timing, single } = scene ?? {}
@@ -442,6 +455,7 @@ export class TriggerFiring {
     let reads = ''
     const outcome = await runProgram(call, row, {
       layers,
+      used,
       preview: async (node) => {
         refuseApart(node, trigger)
         return await this.#preview(node, trigger, scene)
@@ -491,13 +505,12 @@ export class TriggerFiring {
     const { operation, table, returning, sql, notes = [], effects = [] } = await rewrite(copyOf(node), options)
     if (operation === 'MERGE') throw new NotFollowed('it merges')
     for (const note of notes) this.#notes.add(note)
-    if (effects.length > 0) this.#notes.add(`what triggers of ${table.name} write was not worked out`)
     // New rows elsewhere that are made of this row alone are what they are; others may depend on each other.
     const alone = 'InsertStmt' in node && !node.InsertStmt.onConflictClause && !contains(node, 'RangeVar')
     if (!alone || table.oid === this.#table.oid) {
       this.#notes.add(`what trigger ${trigger.name} writes to ${table.name} was worked out from the data as it is`)
     }
-    return { operation, table, returning, sql }
+    return { operation, table, returning, sql, effects }
   }
 
   /** A trigger that is not followed is a blind spot, and no more. */
@@ -576,7 +589,7 @@ function spread(id: string, ord: string): string {
 function refuseRaised(raised: string, timing: Timing, layers: Layers): void {
   const constant = layers.constant(raised)
   if (timing !== 'BEFORE' || constant === undefined) throw new NotFollowed('it raises an error')
-  throw new PreviewUnsupported(constant.message, constant.code)
+  throw new RaisedByTrigger(constant.message, constant.code)
 }
 
 /** Trigger functions that come with PostgreSQL. */

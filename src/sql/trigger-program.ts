@@ -78,11 +78,15 @@ export interface Inner {
   readonly table: Table
   readonly returning: number | null
   readonly sql: string
+  /** What triggers of that table write, as queries in the same place. */
+  readonly effects: readonly { operation: Effect['operation']; table: Table; sql: string }[]
 }
 
 /** What a program needs from outside. */
 export interface Machine {
   readonly layers: Layers
+  /** Columns of NEW that decide what happens, by this function or one before. */
+  readonly used: Set<string>
   /** Works out a write within the function. @throws PreviewUnsupported */
   preview(node: Node): Promise<Inner>
   /** SQL for a new value of a sequence, another one for each row. @throws NotFollowed where there is no such thing */
@@ -192,6 +196,8 @@ class Program {
   readonly #columns: readonly Column[]
   readonly #returns: { live: string; row: Row | null }[] = []
   readonly #raises: string[] = []
+  /** What is looked at is for a message only. */
+  #telling = false
 
   constructor(call: Call, machine: Machine, columns: readonly Column[]) {
     this.#call = call
@@ -240,6 +246,9 @@ class Program {
         const value = state.variables.get(name)
         if (value === undefined && this.records.has(name)) throw new NotFollowed(`record ${name} is not assigned`)
         return value
+      },
+      uses: (name: string): void => {
+        if (!this.#telling) this.#machine.used.add(name)
       },
     }
   }
@@ -457,6 +466,7 @@ class Program {
       for (const query of params) this.#harmless(query, state)
       return
     }
+    this.#telling = true
     const given: Record<string, string> = {}
     for (const item of (fields['options'] ?? []) as Statement[]) {
       const option = statementOf(item)?.fields ?? {}
@@ -474,6 +484,7 @@ class Program {
     const { errcode: _, hint: __, datatype: ___, ...rest } = given
     const template = fields['message'] === undefined ? (named ?? code) : String(fields['message'])
     const message = rest['message'] ?? this.#message(template, params, state)
+    this.#telling = false
     this.raise(code, { ...rest, message }, state)
   }
 
@@ -496,7 +507,9 @@ class Program {
   raise(code: string, fields: Readonly<Record<string, string>>, state: State): void {
     const pairs = Object.entries(fields).flatMap(([name, value]) => [quoteText(name), `CAST(${value} AS text)`])
     const mark = this.#call.timing === 'BEFORE' || this.#call.timing === 'INSTEAD OF' ? '!' : '~'
-    const label = `${quoteText(code + mark)} || CAST(json_build_object(${pairs.join(', ')}) AS text)`
+    const used = quoteText(JSON.stringify([...this.#machine.used]))
+    const content = `'columns', CAST(${used} AS json), ${pairs.join(', ')}`
+    const label = `${quoteText(code + mark)} || CAST(json_build_object(${content}) AS text)`
     const { layers } = this.#machine
     const raised = layers.value(when(state.live, label, 'CAST(NULL AS text)'))
     const message = /^\(?'([^']*)'\)?$/.exec(fields['message'] ?? '')?.[1]
@@ -536,7 +549,7 @@ class Program {
     }
     if (!/^(Insert|Update|Delete)Stmt$/.test(tagOf(node))) throw new NotFollowed(`it executes ${tagOf(node)}`)
     const { layers } = this.#machine
-    const { operation, table, returning, sql } = await this.#machine.preview(boundNode(node, this.#scope(state, query)))
+    const { operation, table, returning, sql, effects } = await this.#machine.preview(boundNode(node, this.#scope(state, query)))
     const columns = Array.from({ length: returning ?? 0 }, (_, index) => `r${index}`)
     const names = ['op__', 'old__', 'new__', 'viol__', 'id__', ...columns]
     const cells = 'op__, CAST(old__ AS text), CAST(new__ AS text), CAST(viol__ AS text), id__'
@@ -548,6 +561,11 @@ class Program {
     const guard = state.live === 'true' ? '' : ` WHERE ${state.live}`
     const layer = layers.row(`SELECT ${list.join(', ')} FROM (${sql}) q__(${names.join(', ')})${guard}`)
     layers.effects.push({ operation, table, rows: `${layer}.rows__` })
+    for (const effect of effects) {
+      const rows = `json_agg(json_build_array(${['a', 'b', 'c', 'd', 'e'].map((name) => `q__.${name}`).join(', ')}))`
+      const more = layers.row(`SELECT ${rows} AS rows__ FROM (${effect.sql}) q__(a, b, c, d, e)${guard}`)
+      layers.effects.push({ operation: effect.operation, table: effect.table, rows: `${more}.rows__` })
+    }
     state.found = layers.value(when(state.live, `${layer}.count__ > 0`, state.found))
     state.count = layers.value(when(state.live, `${layer}.count__`, state.count))
     if (!into) return

@@ -31,6 +31,8 @@ export interface Scope {
   readonly fresh: Row
   readonly old: Row
   variable(name: string): Value | undefined
+  /** Told of the columns of NEW that are looked at. */
+  uses(column: string): void
 }
 
 /** The trigger is that of a table that inherits from the one the statement names. */
@@ -167,6 +169,7 @@ function resolved(fields: readonly Node[], scope: Scope): string | undefined {
   const row = first === 'new' ? scope.fresh : first === 'old' ? scope.old : undefined
   if (row !== undefined) {
     if (scope.call.level === 'STATEMENT') throw new NotFollowed(`${first} is used for the whole statement`)
+    if (first === 'new') for (const name of second === undefined ? row.keys() : [second]) scope.uses(name)
     if (second === undefined) {
       if (isHeir(scope.call)) throw new NotFollowed(`${first} may have more columns than the table`)
       return wholeRow(row, scope.call.table)

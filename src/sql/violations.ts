@@ -97,9 +97,9 @@ function dependsOnMadeUp(
     .filter((_, index) => row[index] != null && madeUp(row[index]))
     .map(({ name }) => name)
   if (names.length === 0) return false
-  const texts = raised
-    ? (table.triggerTypes ?? []).map(({ body, definition }) => `${body} ${definition}`)
-    : kind === '23514:'
+  if (raised) return names.some((name) => raisedBy(label).columns?.includes(name))
+  const texts =
+    kind === '23514:'
       ? (table.checks ?? []).filter(({ name }) => name === label.slice(6)).map(({ expression }) => expression)
       : kind === '23514p'
         ? [table.partitionBound ?? '']
@@ -144,11 +144,19 @@ function refersToMadeUp(
   })
 }
 
+/** What a label of a trigger says, and which columns of the row decided that it is raised. */
+function raisedBy(label: string): Omit<Violation, 'code'> & { readonly columns?: readonly string[] } {
+  return JSON.parse(label.slice(6))
+}
+
 function violationOf(table: Table, label: string, row: readonly (string | null)[]): Violation {
   const code = label.slice(0, 5)
   const name = label.slice(6)
   const place = { schema: table.schema, table: table.name }
-  if (RAISED.test(label)) return { code, ...(JSON.parse(name) as Omit<Violation, 'code'>) }
+  if (RAISED.test(label)) {
+    const { columns: _, ...told } = raisedBy(label)
+    return { code, ...told }
+  }
   const failing = { detail: `Failing row contains (${row.map((value) => value ?? 'null').join(', ')}).` }
   switch (code + label[5]) {
     case '23505:': {

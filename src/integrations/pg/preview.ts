@@ -11,9 +11,11 @@ import { parseTextArray } from '../../sql/pg-array.js'
 import {
   LEADING_COLUMNS,
   type PreviewOptions,
+  type PreviewPart,
   type PreviewQuery,
   PreviewUnsupported,
   previewOf,
+  RaisedByTrigger,
 } from '../../sql/preview.js'
 import {
   describeViolation,
@@ -103,6 +105,7 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
     try {
       return await workOut(reader, request, triggers)
     } catch (error) {
+      if (error instanceof RaisedByTrigger) return failing({ code: error.code, message: error.message })
       const code = (error as { code?: string }).code
       const ours =
         error instanceof PreviewUnsupported
@@ -112,6 +115,12 @@ export async function previewWrite(reader: ReadOnly, request: PreviewRequest): P
     }
   }
   throw new PreviewUnsupported('its triggers')
+}
+
+/** A write that fails before it has written anything. */
+function failing(violation: Violation): PreviewOutcome {
+  const preview: Preview = { method: 'select', rows: 0, diff: [] }
+  return { preview, tag: '', rows: [], syntheticIds: [], violation, exact: true, changes: [] }
 }
 
 /** What the text of a trigger function may run into when it is read as part of a query: names, types, writes. */
@@ -166,21 +175,22 @@ async function workOut(
   await refuseHazards(reader, query)
   const { template, slots, slotTypes, ...main } = await step(query.sql)
   const refusal = await planned(reader, request, main)
-  if (refusal !== undefined) {
-    const preview: Preview = { method: 'select', rows: 0, diff: [] }
-    return { preview, tag: '', rows: [], syntheticIds: [], violation: refusal, exact: true, changes: [] }
-  }
+  if (refusal !== undefined) return failing(refusal)
 
   const tally = new Tally(query, request)
-  for (const part of query.parts) {
-    tally.begin(part.table, part.byTrigger)
-    const { text, values, types } = await step(part.sql)
-    const answer = await reader.query({ text, values, types }, { row: (row) => tally.add(part.table, row) })
-    if (answer.error !== undefined) throw answer.error
+  const readParts = async (parts: readonly PreviewPart[]) => {
+    for (const part of parts) {
+      tally.begin(part.table, part.byTrigger)
+      const { text, values, types } = await step(part.sql)
+      const answer = await reader.query({ text, values, types }, { row: (row) => tally.add(part.table, row) })
+      if (answer.error !== undefined) throw answer.error
+    }
   }
+  await readParts(query.parts.filter(({ byTrigger }) => !byTrigger))
   const reading = readingOf(query, tally, request)
   const answer = await reader.query(main, reading.sink)
   if (answer.error !== undefined) throw answer.error
+  await readParts(query.parts.filter(({ byTrigger }) => byTrigger))
   if (!counted && query.parts.length === 0 && !bringsCascades(query)) {
     request.learn?.({ query, ids, text: template, slots, slotTypes })
   }
