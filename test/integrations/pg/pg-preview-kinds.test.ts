@@ -14,7 +14,7 @@ const SCHEMA = `
   CREATE TABLE wide (id int);
   CREATE VIEW authors AS SELECT name, id AS number FROM author WHERE id < 100 WITH CHECK OPTION;
   CREATE VIEW handled AS SELECT id, v FROM plain;
-  CREATE FUNCTION handle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+  CREATE FUNCTION handle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN EXECUTE TG_ARGV[0]; RETURN NEW; END';
   CREATE TRIGGER handles INSTEAD OF UPDATE ON handled FOR EACH ROW EXECUTE FUNCTION handle();
   CREATE TABLE ruled (id int);
   CREATE RULE elsewhere AS ON INSERT TO ruled DO INSTEAD INSERT INTO plain VALUES (NEW.id, 'by rule');
