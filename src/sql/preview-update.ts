@@ -202,8 +202,8 @@ async function deletedRow(firing: TriggerFiring, columns: readonly Column[], old
   const event = { event: 'DELETE', old: before.of } as const
   const row = await firing.before({
     ...event,
-    query: `SELECT ${[`${old.table} AS to__`, ordinal(old.address), ...before.list, ...plain].join(', ')}`,
-    hidden: ['to__', 'ord__', ...before.names],
+    query: `SELECT ${[`${old.table} AS to__`, `${old.address} AS ctid__`, ordinal(old.address), ...before.list, ...plain].join(', ')}`,
+    hidden: ['to__', 'ctid__', 'ord__', ...before.names],
   })
   const { query, hidden } = await firing.after({ ...event, ...row })
   // Without the columns' own names, which would be ambiguous in WHERE.

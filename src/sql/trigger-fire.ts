@@ -265,6 +265,10 @@ export class TriggerFiring {
     } else if (rows.event === 'DELETE') {
       done = await this.#chain(scene, 'DELETE', { fresh: null, old, live }, firing)
     } else done = await this.#moving(scene, { fresh, old, live }, firing)
+    if (timing === 'BEFORE' && rows.event !== 'INSERT' && rows.hidden.includes('ctid__')) {
+      const id = `CAST(${base}.to__ AS text) || ':' || CAST(${base}.ctid__ AS text)`
+      done = { ...done, raised: [...done.raised, ...this.#overtaken(layers, rows.event, id, done)] }
+    }
     const raise = `raise${this.#raised.length}__`
     const hidden = [...rows.hidden]
     const skips = before && done.skipped !== 'false'
@@ -301,6 +305,19 @@ export class TriggerFiring {
       this.#notes.add(`what triggers of ${table.name} write for rows they leave out was not worked out`)
     }
     return { query: `SELECT ${list.join(', ')} FROM (${rows.query}) ${base}${layers.text}${where}`, hidden }
+  }
+
+  /** A BEFORE trigger must not write the row itself that the statement is about to write. */
+  #overtaken(layers: Layers, event: Event, id: string, { live, skipped }: Chain): string[] {
+    const own = layers.effects.filter(({ table, operation }) => table.oid === this.#table.oid && operation !== 'INSERT')
+    const done = event === 'UPDATE' ? 'updated' : 'deleted'
+    const label = quoteText(
+      `27000!${JSON.stringify({ message: `tuple to be ${done} was already modified by an operation triggered by the current command` })}`,
+    )
+    return own.map(({ rows }) => {
+      const hit = `EXISTS (SELECT FROM json_array_elements(${rows}) e__(value) WHERE e__.value ->> 4 = ${id})`
+      return `CASE WHEN ${both(live, `(${skipped}) IS NOT TRUE AND ${hit}`)} THEN CAST(${label} AS text) END`
+    })
   }
 
   /** An UPDATE that moves a row to another partition ends as DELETE there and INSERT here. */
