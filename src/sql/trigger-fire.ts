@@ -4,7 +4,14 @@ import { functionKind } from './functions.js'
 import { deparse } from './grammar.js'
 import { neutralise } from './neutralise.js'
 import { NotFollowed } from './plpgsql.js'
-import { castTo, type EffectPart, type PreviewOptions, PreviewUnsupported, RaisedByTrigger, type Target } from './preview-parts.js'
+import {
+  castTo,
+  type EffectPart,
+  type PreviewOptions,
+  PreviewUnsupported,
+  RaisedByTrigger,
+  type Target,
+} from './preview-parts.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { contains, copyOf, nameParts, quoteName, quoteText, walk } from './tree.js'
 import { type Effect, type Inner, Layers, type Outcome, runProgram } from './trigger-program.js'
@@ -135,7 +142,13 @@ export class TriggerFiring {
   /** AFTER triggers; they find the rows as they were written. */
   async after(rows: Rows): Promise<Fired> {
     if (this.#table.kind === 'v' || !this.#fires('AFTER', rows)) return asGiven(rows)
-    return await this.#fire('AFTER', rows)
+    try {
+      return await this.#fire('AFTER', rows)
+    } catch (error) {
+      if (!isNotFollowed(error)) throw error
+      for (const { name, type } of this.#all(rows.event)) if ((type & (FOR_ROW | BEFORE)) === FOR_ROW) this.#unknown.add(name)
+      return asGiven(rows)
+    }
   }
 
   /** The triggers of these events are not followed. */
@@ -247,8 +260,13 @@ export class TriggerFiring {
     )
     const ord = rows.hidden.includes('ord__') ? `${base}.ord__` : undefined
     const scene: Scene = { timing, layers, changed: rows.changed, ord, single: rows.single === true }
-    const firing =
-      rows.hidden.includes('to__') && rows.event !== 'INSERT' ? `${base}.to__` : `CAST(${table.oid} AS oid)`
+    const own = `CAST(${table.oid} AS oid)`
+    let firing = own
+    if (rows.event !== 'INSERT' && rows.hidden.includes('to__')) {
+      // Rows that the run has written itself are in no table yet.
+      const home = table.kind === 'p' && old !== null ? this.#leaf(layers, old) : own
+      firing = layers.value(`coalesce(nullif(${base}.to__, 0), ${home})`)
+    }
     const partitioned = table.kind === 'p'
     let done: Chain
     if (!partitioned) {

@@ -549,7 +549,9 @@ class Program {
     }
     if (!/^(Insert|Update|Delete)Stmt$/.test(tagOf(node))) throw new NotFollowed(`it executes ${tagOf(node)}`)
     const { layers } = this.#machine
-    const { operation, table, returning, sql, effects } = await this.#machine.preview(boundNode(node, this.#scope(state, query)))
+    const { operation, table, returning, sql, effects } = await this.#machine.preview(
+      boundNode(node, this.#scope(state, query)),
+    )
     const columns = Array.from({ length: returning ?? 0 }, (_, index) => `r${index}`)
     const names = ['op__', 'old__', 'new__', 'viol__', 'id__', ...columns]
     const cells = 'op__, CAST(old__ AS text), CAST(new__ AS text), CAST(viol__ AS text), id__'

@@ -126,6 +126,17 @@ const SCHEMA = `
   CREATE FUNCTION tell(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN INSERT INTO told VALUES ($1); RETURN upper($1); END $$;
   CREATE FUNCTION tamper() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.v := tell(NEW.v); RETURN NEW; END $$;
   CREATE TRIGGER tamper BEFORE INSERT ON tampered FOR EACH ROW EXECUTE FUNCTION tamper();
+  CREATE TABLE odd (id int, v text);
+  CREATE FUNCTION locking(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_lock(77); RETURN $1; END $$;
+  CREATE FUNCTION locks() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.v := locking(NEW.v); RETURN NEW; END $$;
+  CREATE FUNCTION hushes() RETURNS trigger LANGUAGE plpgsql AS $$
+  BEGIN NEW.id := 1 / NEW.id; RETURN NEW; EXCEPTION WHEN division_by_zero THEN RETURN NULL; END $$;
+  CREATE FUNCTION knows_better() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+  BEGIN SELECT max(id) INTO NEW.id FROM users; RETURN NEW; END $$;
+  CREATE FUNCTION acts_on() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM tell(NEW.v); RETURN NEW; END $$;
+  CREATE FUNCTION has_settings() RETURNS trigger LANGUAGE plpgsql SET datestyle = 'German' AS $$ BEGIN NEW.v := current_date; RETURN NEW; END $$;
+  CREATE FUNCTION loops() RETURNS trigger LANGUAGE plpgsql AS $$
+  BEGIN WHILE NEW.id < 10 LOOP NEW.id := NEW.id * 2; END LOOP; RETURN NEW; END $$;
   CREATE TABLE elder (id int, v text);
   CREATE TABLE heir () INHERITS (elder);
   INSERT INTO elder VALUES (1, 'e');
@@ -141,7 +152,10 @@ const TABLES = ['users', 'audit', 'posts', 'counters', 'bins', 'limited', 'tampe
 const withoutIds = (value: unknown): unknown =>
   JSON.parse(JSON.stringify(value), (key, item) => (/^(id|row_id)$/.test(key) && Number(item) > 2 ? '<id>' : item))
 
-type Query = (text: string, values?: unknown[]) => Promise<{ rows: unknown[]; rowCount: number | null; command: string }>
+type Query = (
+  text: string,
+  values?: unknown[],
+) => Promise<{ rows: unknown[]; rowCount: number | null; command: string }>
 
 /** What a statement comes to, and what its session finds in the tables afterwards. */
 async function outcomeOf(query: Query, text: string, values: unknown[]) {
@@ -150,12 +164,19 @@ async function outcomeOf(query: Query, text: string, values: unknown[]) {
     const tables: Record<string, unknown> = {}
     for (const name of TABLES) {
       const read = await query(`SELECT * FROM ${name}`)
-      tables[name] = read.rows.map((row) => JSON.stringify(withoutIds(name === 'audit' ? { ...(row as object), id: 9 } : row))).sort()
+      tables[name] = read.rows
+        .map((row) => JSON.stringify(withoutIds(name === 'audit' ? { ...(row as object), id: 9 } : row)))
+        .sort()
     }
     return { command, rowCount, rows: withoutIds(rows), tables }
   } catch (error) {
     const { code, message, detail, constraint } = error as Error & Record<string, unknown>
-    return { code, message: message.replace(/\b\d{1,2}$|\b2\d{9}$/, '<id>'), detail: detail === 'too much' ? detail : undefined, constraint }
+    return {
+      code,
+      message: message.replace(/\b\d{1,2}$|\b2\d{9}$/, '<id>'),
+      detail: detail === 'too much' ? detail : undefined,
+      constraint,
+    }
   }
 }
 
@@ -183,12 +204,14 @@ beforeEach(() => {
 
 describe('what triggers make of a write', () => {
   it.each<[string, unknown[]?]>([
-    ["INSERT INTO users (email, name) VALUES ($1, $2) RETURNING *", [' C@X.org ', 'Cid']],
+    ['INSERT INTO users (email, name) VALUES ($1, $2) RETURNING *', [' C@X.org ', 'Cid']],
     ["INSERT INTO users (email, name) VALUES ('D@X.org', 'D'), (' E@X.org ', 'E') RETURNING id, email, slug, shout"],
     ["INSERT INTO users (email, name) SELECT 'U' || n || '@x', 'n' FROM generate_series(1, 3) n RETURNING email"],
     ['UPDATE users SET credits = credits + $1 WHERE id = 1 RETURNING *', [1]],
     ['UPDATE users SET credits = 1 RETURNING id, version'],
-    ["UPDATE users SET email = 'ZZ@top' FROM plans WHERE plans.name = 'a' AND users.id = 2 RETURNING users.*, plans.cap"],
+    [
+      "UPDATE users SET email = 'ZZ@top' FROM plans WHERE plans.name = 'a' AND users.id = 2 RETURNING users.*, plans.cap",
+    ],
     ['UPDATE users u SET name = upper(u.name) WHERE u.id = 2 RETURNING old.version AS was, new.version AS is'],
     ['DELETE FROM users WHERE id = $1 RETURNING email', [2]],
     [
@@ -236,6 +259,40 @@ describe('what triggers make of a write', () => {
   })
 })
 
+describe('several writes of one run', () => {
+  it.each<[string, readonly [string, unknown[]][]]>([
+    [
+      'build on the rows as triggers left them',
+      [
+        ["INSERT INTO users (email, name) VALUES (' NEW@x ', 'New') RETURNING email, slug", []],
+        ['UPDATE users SET credits = 4 WHERE email = $1 RETURNING version', ['new@x']],
+        [
+          "INSERT INTO users (email, name) VALUES ('NEW@X', 'Again') ON CONFLICT (email) DO UPDATE SET name = excluded.name RETURNING name, version",
+          [],
+        ],
+        ['INSERT INTO posts (user_id) VALUES (2) RETURNING title, pos', []],
+        ['INSERT INTO posts (user_id) VALUES (2) RETURNING title, pos', []],
+        ["DELETE FROM users WHERE email = 'new@x' RETURNING name, version", []],
+      ],
+    ],
+    [
+      'repeat a statement with other values',
+      ['x', 'y', 'skip', 'z', 'old'].map((v) => ['UPDATE bins SET v = $1 WHERE k = $2 RETURNING *', [v, 1]]),
+    ],
+  ])('%s', async (_, statements) => {
+    const follow = async (query: Query) => {
+      const outcomes: unknown[] = []
+      for (const [text, values] of statements) outcomes.push(await outcomeOf(query, text, values))
+      return outcomes
+    }
+    const outcomes = await dry(() => follow((...args) => client.query(...args)))
+    await live.query('BEGIN')
+    const expected = await follow((...args) => live.query(...args)).finally(() => live.query('ROLLBACK'))
+    expect(outcomes).toEqual(expected)
+    expect(takeProblems().filter(({ kind }) => kind !== 'synthetic_used')).toEqual([])
+  })
+})
+
 describe('what is said of triggers', () => {
   it('nothing, where all of it was worked out', async () => {
     const { preview } = await inDryRun('UPDATE users SET credits = 3 WHERE id = 1', [])
@@ -256,6 +313,23 @@ describe('what is said of triggers', () => {
     expect(preview?.notes).toEqual(['triggers of tampered were not run: tamper'])
     expect((await live.query('SELECT count(*)::int AS n FROM told')).rows).toEqual([{ n: 0 }])
   })
+
+  it.each(['locks', 'hushes', 'knows_better', 'acts_on', 'has_settings', 'loops'])(
+    'a function that %s is not followed, and nothing of it is called',
+    async (name) => {
+      await live.query(`CREATE TRIGGER odd BEFORE INSERT ON odd FOR EACH ROW EXECUTE FUNCTION ${name}()`)
+      try {
+        const { preview, outcome } = await inDryRun("INSERT INTO odd VALUES (3, 'x') RETURNING id, v", [])
+        expect(outcome).toMatchObject({ rowCount: 1, rows: [{ id: expect.anything(), v: 'x' }] })
+        expect(preview?.notes).toEqual(['triggers of odd were not run: odd'])
+        const { rows } = await live.query(`SELECT (SELECT count(*)::int FROM told) AS told,
+          (SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory') AS locks`)
+        expect(rows).toEqual([{ told: 0, locks: 0 }])
+      } finally {
+        await live.query('DROP TRIGGER odd ON odd')
+      }
+    },
+  )
 
   it('a trigger that is switched off, or meant for other columns, is none', async () => {
     await live.query('ALTER TABLE unclear DISABLE TRIGGER unclear')
