@@ -1,4 +1,5 @@
 import { quoteText } from './tree.js'
+import type { Trigger, Triggers } from './trigger.js'
 
 /** One column, as the catalog describes it. */
 export interface Column {
@@ -62,28 +63,6 @@ export interface Reference {
   readonly onUpdate: string
 }
 
-/** A trigger that is not switched off; `type` is the bit mask of `pg_trigger.tgtype`. */
-export interface Trigger {
-  readonly name: string
-  readonly type: number
-  /** The statement that creates it. */
-  readonly definition: string
-  /** Of a partition: it comes from the partitioned table. */
-  readonly clone: boolean
-  /** Fires at the end of the transaction. */
-  readonly deferred: boolean
-  /** `CREATE FUNCTION` of its function, null where that is not PL/pgSQL. */
-  readonly body: string | null
-  /** The function's name without its schema. */
-  readonly calls: string
-  /** The function runs as its owner. */
-  readonly owner: boolean
-  /** The function's own settings, such as `search_path=""`. */
-  readonly settings: readonly string[] | null
-  /** The table that has it for itself, by oid: a leaf of the partitioned table, or an heir. */
-  readonly leaf?: string
-}
-
 /** A policy that applies to the current user. */
 export interface Policy {
   readonly name: string
@@ -107,10 +86,11 @@ export interface Table {
   readonly foreignKeys: readonly ForeignKey[] | null
   readonly referencedBy: readonly Reference[] | null
   readonly triggers: readonly string[] | null
-  /** In the order in which they fire. */
   readonly triggerTypes: readonly Trigger[] | null
-  /** Triggers that only some of the leaves have; of a plain table, those of the tables that inherit from it. */
-  readonly leafTriggers?: readonly Trigger[] | null
+  /** There are or were tables that inherit from it, or partitions. */
+  readonly heirs?: boolean
+  /** Undefined where they were not asked for. */
+  readonly fires?: Triggers
   readonly rules: readonly string[] | null
   /** The commands rules are for: `2` UPDATE, `3` INSERT, `4` DELETE, without repeats. */
   readonly ruleEvents?: readonly string[] | null
@@ -134,14 +114,6 @@ export const MAX_LEAVES = 200
 const keyNames = (owner: string, numbers: string) =>
   `(SELECT json_agg(a.attname ORDER BY u.o) FROM unnest(k.${numbers}) WITH ORDINALITY u(k, o)
         JOIN pg_attribute a ON a.attrelid = k.${owner} AND a.attnum = u.k)`
-
-/** Of a trigger `g` with its function `f` and the language `j`. */
-const TRIGGER = `'name', g.tgname, 'type', g.tgtype, 'definition', pg_get_triggerdef(g.oid),
-      'clone', g.tgparentid <> 0, 'deferred', g.tginitdeferred, 'calls', f.proname,
-      'body', CASE WHEN j.lanname = 'plpgsql' THEN pg_get_functiondef(f.oid) END,
-      'owner', f.prosecdef, 'settings', f.proconfig`
-
-const FIRES = `g.tgenabled IN ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END)`
 
 /** The query whose only cell is a {@link Table} as JSON, for a relation as a statement names it (quoted where needed). */
 export function tableQuery(relation: string): string {
@@ -188,22 +160,10 @@ export function tableQuery(relation: string): string {
     FROM pg_constraint k WHERE k.confrelid = c.oid AND k.contype = 'f' AND k.conparentid = 0
     AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'),
   'triggers', (SELECT json_agg(g.tgname) FROM pg_trigger g
-    WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND ${FIRES}),
-  'triggerTypes', (SELECT json_agg(json_build_object(${TRIGGER}) ORDER BY g.tgname)
-    FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid JOIN pg_language j ON j.oid = f.prolang
-    WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND ${FIRES}),
-  'leafTriggers', CASE WHEN c.relkind = 'r' AND c.relhassubclass THEN (WITH RECURSIVE heirs AS (
-      SELECT h.inhrelid FROM pg_inherits h WHERE h.inhparent = c.oid
-      UNION SELECT h.inhrelid FROM pg_inherits h JOIN heirs e ON e.inhrelid = h.inhparent)
-    SELECT coalesce(json_agg(json_build_object(${TRIGGER}, 'leaf', g.tgrelid::text) ORDER BY g.tgname), '[]')
-    FROM heirs l JOIN pg_trigger g ON g.tgrelid = l.inhrelid
-    JOIN pg_proc f ON f.oid = g.tgfoid JOIN pg_language j ON j.oid = f.prolang
-    WHERE NOT g.tgisinternal AND ${FIRES})
-  WHEN c.relkind = 'p' THEN (SELECT json_agg(json_build_object(${TRIGGER}, 'leaf', g.tgrelid::text) ORDER BY g.tgname)
-    FROM pg_partition_tree(c.oid) l JOIN pg_trigger g ON g.tgrelid = l.relid
-    JOIN pg_proc f ON f.oid = g.tgfoid JOIN pg_language j ON j.oid = f.prolang
-    WHERE l.isleaf AND l.level > 0 AND NOT g.tgisinternal AND NOT EXISTS (SELECT FROM pg_trigger o
-      WHERE o.tgrelid = c.oid AND o.tgname = g.tgname AND o.tgfoid = g.tgfoid AND o.tgenabled = g.tgenabled)) END,
+    WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
+  'triggerTypes', (SELECT json_agg(json_build_object('name', g.tgname, 'type', g.tgtype)) FROM pg_trigger g
+    WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
+  'heirs', c.relhassubclass,
   'rules', (SELECT json_agg(r.rulename) FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
   'ruleEvents', (SELECT json_agg(DISTINCT r.ev_type::text) FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
   'rowSecurityActive', row_security_active(c.oid),

@@ -1,11 +1,10 @@
 import type { Node } from '@pgsql/types'
-import { type Column, MAX_LEAVES, type Table, type Trigger } from './catalog.js'
+import { type Column, MAX_LEAVES, type Table } from './catalog.js'
 import { functionKind } from './functions.js'
 import { deparse } from './grammar.js'
 import { neutralise } from './neutralise.js'
 import { NotFollowed } from './plpgsql.js'
 import {
-  castTo,
   type EffectPart,
   type PreviewOptions,
   PreviewUnsupported,
@@ -14,7 +13,10 @@ import {
 } from './preview-parts.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { contains, copyOf, nameParts, quoteName, quoteText, walk } from './tree.js'
-import { type Effect, type Inner, Layers, type Outcome, runProgram } from './trigger-program.js'
+import type { FollowedTrigger } from './trigger.js'
+import { builtIn } from './trigger-built-in.js'
+import { both, type Effect, Layers, orElse } from './trigger-layers.js'
+import { type Acting, type Inner, type Outcome, runProgram } from './trigger-program.js'
 import { bound, type Call, declared, type Event, type Row, type Timing } from './trigger-scope.js'
 
 /** Bits of `pg_trigger.tgtype`. */
@@ -95,8 +97,9 @@ export class TriggerFiring {
    * @throws PreviewUnsupported with the SQLSTATE a BEFORE trigger is bound to raise
    */
   async statement(...events: readonly Event[]): Promise<void> {
+    if (this.#table.fires === undefined) this.#unasked(events)
     for (const event of events) {
-      for (const trigger of this.#table.triggerTypes ?? []) {
+      for (const trigger of this.#table.fires?.own ?? []) {
         if ((trigger.type & FOR_ROW) !== 0 || (trigger.type & EVENTS[event]) === 0) continue
         await this.#attempt(trigger, async () => {
           const timing = (trigger.type & BEFORE) !== 0 ? 'BEFORE' : 'AFTER'
@@ -118,6 +121,15 @@ export class TriggerFiring {
           if (raised !== undefined) refuseRaised(raised, timing, layers)
         })
       }
+    }
+  }
+
+  /** The catalog was not asked for what the triggers are. */
+  #unasked(events: readonly Event[]): void {
+    for (const { name, type } of this.#table.triggerTypes ?? []) {
+      if (!events.some((event) => (type & EVENTS[event]) !== 0)) continue
+      if (this.#table.kind === 'v') throw new PreviewUnsupported(`trigger ${name} of ${this.#table.name} acts instead`)
+      this.#unknown.add(name)
     }
   }
 
@@ -146,7 +158,8 @@ export class TriggerFiring {
       return await this.#fire('AFTER', rows)
     } catch (error) {
       if (!isNotFollowed(error)) throw error
-      for (const { name, type } of this.#all(rows.event)) if ((type & (FOR_ROW | BEFORE)) === FOR_ROW) this.#unknown.add(name)
+      for (const { name, type } of this.#all(rows.event))
+        if ((type & (FOR_ROW | BEFORE)) === FOR_ROW) this.#unknown.add(name)
       return asGiven(rows)
     }
   }
@@ -191,25 +204,25 @@ export class TriggerFiring {
   /** The table without the triggers that are no blind spot. */
   #accounted(): Table {
     const table = this.#table
-    const known = new Set((table.leafTriggers ?? []).map(({ name }) => name))
+    const known = new Set((table.fires?.elsewhere ?? []).map(({ name }) => name))
     const unchecked = (table.unchecked ?? []).filter((name) => !known.has(name) || this.#unknown.has(name))
-    const own = (table.triggerTypes ?? []).flatMap(({ name }) => (this.#unknown.has(name) ? [name] : []))
+    const own = (table.triggers ?? []).filter((name) => this.#unknown.has(name))
     return { ...table, triggers: own.length === 0 ? null : own, unchecked: unchecked.length === 0 ? null : unchecked }
   }
 
   /** In the order in which they fire; rows of a partitioned table fire those of the leaf. */
-  #all(event: Event): readonly Trigger[] {
-    const { kind, oid, triggerTypes, leafTriggers } = this.#table
-    const leaves = (leafTriggers ?? []).filter(({ type }) => (type & FOR_ROW) !== 0)
+  #all(event: Event): readonly FollowedTrigger[] {
+    const { kind, oid, fires } = this.#table
+    const leaves = (fires?.elsewhere ?? []).filter(({ type }) => (type & FOR_ROW) !== 0)
     // Tables that inherit from this one have triggers of their own only.
-    const own = (triggerTypes ?? []).map((trigger) =>
-      kind === 'r' && leafTriggers !== null && (trigger.type & FOR_ROW) !== 0 ? { ...trigger, leaf: oid } : trigger,
+    const own = (fires?.own ?? []).map((trigger) =>
+      kind === 'r' && fires?.elsewhere && (trigger.type & FOR_ROW) !== 0 ? { ...trigger, leaf: oid } : trigger,
     )
     const all = [...own, ...leaves].filter(({ type }) => (type & EVENTS[event]) !== 0)
     return all.sort((left, right) => Buffer.compare(Buffer.from(left.name), Buffer.from(right.name)))
   }
 
-  #rowTriggers(timing: Timing, event: Event, changed: ReadonlySet<string> | undefined): readonly Trigger[] {
+  #rowTriggers(timing: Timing, event: Event, changed: ReadonlySet<string> | undefined): readonly FollowedTrigger[] {
     return this.#all(event).filter((trigger) => {
       if ((trigger.type & FOR_ROW) === 0) return false
       const at = (trigger.type & INSTEAD_OF) !== 0 ? 'INSTEAD OF' : (trigger.type & BEFORE) !== 0 ? 'BEFORE' : 'AFTER'
@@ -391,7 +404,7 @@ export class TriggerFiring {
     let skipped = 'false'
     const raised: string[] = []
     const used = new Set<string>()
-    const single = table.leafTriggers?.find(({ name }) => table.triggerTypes?.some((each) => each.name === name))
+    const single = table.fires?.elsewhere?.find(({ name }) => table.fires?.own.some((each) => each.name === name))
     if (single !== undefined && table.kind === 'p') throw new NotFollowed(`${single.name} differs between partitions`)
     for (const trigger of this.#rowTriggers(timing, event, scene.changed)) {
       const fire = async (): Promise<void> => {
@@ -451,7 +464,7 @@ export class TriggerFiring {
   }
 
   /** A trigger that comes from the partitioned table must leave a new row in its partition. */
-  #stays(trigger: Trigger, event: Event, fresh: Row, last: Row, firing: string, layers: Layers, on: string) {
+  #stays(trigger: FollowedTrigger, event: Event, fresh: Row, last: Row, firing: string, layers: Layers, on: string) {
     const table = this.#table
     const routed = table.kind === 'p' || (trigger.clone && table.partitionBound !== null)
     if (event !== 'INSERT' || !routed || [...fresh].every(([name, value]) => last.get(name) === value)) return undefined
@@ -521,7 +534,7 @@ export class TriggerFiring {
     return scene?.ord === undefined ? id : spread(id, scene.ord)
   }
 
-  async #preview(node: Node, trigger: Trigger, scene: Scene | undefined): Promise<Inner> {
+  async #preview(node: Node, trigger: FollowedTrigger, scene: Scene | undefined): Promise<Inner> {
     const { rewrite, triggers, depth = 0 } = this.#options
     if (triggers?.ignored !== undefined) throw new NotFollowed('what it writes could not be read')
     if (rewrite === undefined || scene === undefined || depth >= MAX_DEPTH) throw new NotFollowed('it writes')
@@ -549,7 +562,7 @@ export class TriggerFiring {
   }
 
   /** A trigger that is not followed is a blind spot, and no more. */
-  async #attempt(trigger: Trigger, fire: () => Promise<void>, layers?: Layers): Promise<void> {
+  async #attempt(trigger: FollowedTrigger, fire: () => Promise<void>, layers?: Layers): Promise<void> {
     const mark = layers?.mark()
     try {
       await fire()
@@ -573,12 +586,6 @@ interface Scene {
   readonly single: boolean
 }
 
-interface Acting {
-  readonly fresh: Row | null
-  readonly old: Row | null
-  readonly live: string
-}
-
 interface Chain {
   readonly fresh: Row
   readonly live: string
@@ -586,22 +593,12 @@ interface Chain {
   readonly raised: readonly string[]
 }
 
-function both(left: string, right: string): string {
-  if (left === 'false' || right === 'false') return 'false'
-  return left === 'true' ? `(${right})` : `(${left} AND ${right})`
-}
-
-function orElse(left: string, right: string): string {
-  if (left === 'true' || right === 'true') return 'true'
-  return left === 'false' ? right : right === 'false' ? left : `(${left} OR ${right})`
-}
-
 function isNotFollowed(error: unknown): error is Error {
   return error instanceof NotFollowed || (error instanceof PreviewUnsupported && error.sqlState === undefined)
 }
 
 /** Names and rights within a function may be others than ours. @throws NotFollowed */
-function refuseApart(node: Node, { settings, owner }: Trigger): void {
+function refuseApart(node: Node, { settings, owner }: FollowedTrigger): void {
   if (!owner && settings === null) return
   walk({ node }, (tag, value: { schemaname?: string; relname?: string; funcname?: Node[]; op?: string }) => {
     if (tag === 'RangeVar' && (owner || !value.schemaname))
@@ -625,46 +622,4 @@ function refuseRaised(raised: string, timing: Timing, layers: Layers): void {
   const constant = layers.constant(raised)
   if (timing !== 'BEFORE' || constant === undefined) throw new NotFollowed('it raises an error')
   throw new RaisedByTrigger(constant.message, constant.code)
-}
-
-/** Trigger functions that come with PostgreSQL. */
-function builtIn(
-  call: Call,
-  row: Acting,
-  layers: Layers,
-  changed: ReadonlySet<string> | undefined,
-): Outcome | undefined {
-  const { trigger, event, timing, table, arguments: given } = call
-  const { fresh, old, live } = row
-  if (trigger.body !== null || timing !== 'BEFORE' || fresh === null) return undefined
-  const columns = table.columns ?? []
-  const column = columns.find(({ name }) => name === given[0])
-  const assigned = (value: string): Outcome | undefined => {
-    if (column === undefined) return undefined
-    const known = fresh.get(column.name) ?? 'NULL'
-    const next = layers.value(`CASE WHEN ${live} THEN ${castTo(column, value)} ELSE ${known} END`)
-    return { fresh: new Map(fresh).set(column.name, next), skipped: 'false', raised: undefined }
-  }
-  switch (trigger.calls) {
-    case 'suppress_redundant_updates_trigger': {
-      if (event !== 'UPDATE' || old === null) return undefined
-      const whole = `${quoteName(table.schema)}.${quoteName(table.name)}`
-      const rowOf = (values: Row) =>
-        `CAST(ROW(${columns.map(({ name, generated }) => (generated ? 'NULL' : values.get(name))).join(', ')}) AS ${whole})`
-      const skipped = layers.value(both(live, `${rowOf(fresh)} OPERATOR(pg_catalog.*=) ${rowOf(old)}`))
-      return { fresh, skipped, raised: undefined }
-    }
-    case 'moddatetime':
-      return event === 'UPDATE' ? assigned('now()') : undefined
-    case 'tsvector_update_trigger': {
-      const [, config = '', ...names] = given
-      if (event === 'UPDATE' && changed !== undefined && !names.some((name) => changed.has(name))) {
-        return { fresh, skipped: 'false', raised: undefined }
-      }
-      const texts = names.map((name) => `coalesce(CAST(${fresh.get(name)} AS text), '')`)
-      return assigned(`to_tsvector(CAST(${quoteText(config)} AS regconfig), ${texts.join(" || ' ' || ")})`)
-    }
-    default:
-      return undefined
-  }
 }

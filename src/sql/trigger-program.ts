@@ -6,71 +6,8 @@ import { deparse, parseOne } from './grammar.js'
 import { blockOf, type Fields, functionBody, NotFollowed, queryOf, type Statement, statementOf } from './plpgsql.js'
 import { castTo } from './preview-parts.js'
 import { quoteText, tagOf } from './tree.js'
+import type { Effect, Layers } from './trigger-layers.js'
 import { bound, boundNode, type Call, emptyRow, foretold, type Row, type Value } from './trigger-scope.js'
-
-/** FROM items added to a query one after the other, each in sight of those before. */
-export class Layers {
-  readonly prefix: string
-  #items: string[] = []
-  effects: Effect[] = []
-  readonly #errors = new Map<string, { readonly code: string; readonly message: string }>()
-
-  constructor(prefix: string) {
-    this.prefix = prefix
-  }
-
-  /** A place to go back to. */
-  mark(): { readonly items: number; readonly effects: number } {
-    return { items: this.#items.length, effects: this.effects.length }
-  }
-
-  reset({ items, effects }: { readonly items: number; readonly effects: number }): void {
-    this.#items = this.#items.slice(0, items)
-    this.effects = this.effects.slice(0, effects)
-  }
-
-  /** An error that is the same for every row, by the column that holds its label. */
-  constant(raised: string): { readonly code: string; readonly message: string } | undefined {
-    return this.#errors.get(raised)
-  }
-
-  error(raised: string, code: string, message: string): void {
-    this.#errors.set(raised, { code, message })
-  }
-
-  /** A value worked out once for each row. */
-  value(expression: string): string {
-    // A constant or a column is as good by itself.
-    if (/^(true|false|\w+__\.(\w+|"[^"]+"))$/.test(expression)) return expression
-    const name = this.#name()
-    // OFFSET 0 keeps the planner from copying the expression to where it is used.
-    this.#items.push(` CROSS JOIN LATERAL (SELECT ${expression} AS v OFFSET 0) ${name}`)
-    return `${name}.v`
-  }
-
-  /** A query of at most one row; NULLs where there is none. */
-  row(query: string): string {
-    const name = this.#name()
-    this.#items.push(` LEFT JOIN LATERAL (${query}) ${name} ON true`)
-    return name
-  }
-
-  get text(): string {
-    return this.#items.join('')
-  }
-
-  #name(): string {
-    return `${this.prefix}${this.#items.length}__`
-  }
-}
-
-/** What a function would write besides: rows for each row of the statement, as JSON in a column. */
-export interface Effect {
-  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE'
-  readonly table: Table
-  /** A JSON array of arrays with the leading columns of a preview, as texts. */
-  readonly rows: string
-}
 
 /** The preview of a statement within a function: a SELECT of the leading columns and what it returns. */
 export interface Inner {
@@ -93,6 +30,13 @@ export interface Machine {
   neutralised(node: Node): Node
   /** Told of every expression and query. */
   reads(node: Node): void
+}
+
+/** The row a function is called for: NEW and OLD, and where it is called at all. */
+export interface Acting {
+  readonly fresh: Row | null
+  readonly old: Row | null
+  readonly live: string
 }
 
 /** What a call came to. All of it is SQL over the row. */
@@ -152,11 +96,7 @@ const MAX_ROUNDS = 20
 const OPTIONS = ['errcode', 'message', 'detail', 'hint', 'column', 'constraint', 'datatype', 'table', 'schema']
 
 /** Follows a trigger function for one row, for those rows where `live` holds. @throws NotFollowed */
-export async function runProgram(
-  call: Call,
-  row: { readonly fresh: Row | null; readonly old: Row | null; readonly live: string },
-  machine: Machine,
-): Promise<Outcome> {
+export async function runProgram(call: Call, row: Acting, machine: Machine): Promise<Outcome> {
   const { body } = call.trigger
   if (body === null) throw new NotFollowed(`${call.trigger.calls} is not in PL/pgSQL`)
   const { variables, statements } = functionBody(body)

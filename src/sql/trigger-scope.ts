@@ -1,8 +1,9 @@
 import type { Node } from '@pgsql/types'
-import type { Column, Table, Trigger } from './catalog.js'
+import type { Column, Table } from './catalog.js'
 import { deparse, parseExpression, parseOne } from './grammar.js'
 import { NotFollowed } from './plpgsql.js'
 import { nameParts, quoteName, quoteText, replace, walk } from './tree.js'
+import type { FollowedTrigger } from './trigger.js'
 
 export type Event = 'INSERT' | 'UPDATE' | 'DELETE'
 export type Timing = 'BEFORE' | 'AFTER' | 'INSTEAD OF'
@@ -12,7 +13,7 @@ export type Row = ReadonlyMap<string, string>
 
 /** A call of a trigger function, as its special variables tell it. */
 export interface Call {
-  readonly trigger: Trigger
+  readonly trigger: FollowedTrigger
   readonly event: Event
   readonly timing: Timing
   readonly level: 'ROW' | 'STATEMENT'
@@ -246,7 +247,7 @@ export interface Declared {
 }
 
 /** Reads `pg_get_triggerdef`. */
-export function declared({ definition }: Trigger): Declared {
+export function declared({ definition }: FollowedTrigger): Declared {
   const node = parseOne(definition)
   if (!('CreateTrigStmt' in node)) throw new NotFollowed('its definition was not understood')
   const { whenClause, columns, args, transitionRels } = node.CreateTrigStmt

@@ -523,7 +523,9 @@ describe('what does not hold is refused', () => {
   })
 
   it('says what it did not see', async () => {
-    await client.query("CREATE FUNCTION tg() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN EXECUTE TG_ARGV[0]; RETURN OLD; END'")
+    await client.query(
+      "CREATE FUNCTION tg() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN EXECUTE TG_ARGV[0]; RETURN OLD; END'",
+    )
     await client.query('CREATE TRIGGER audit BEFORE DELETE ON customers FOR EACH ROW EXECUTE FUNCTION tg()')
     const { preview } = await runPreview('DELETE FROM customers WHERE id = 1')
     expect(preview.notes).toEqual(['triggers of customers were not run: audit'])

@@ -17,6 +17,7 @@ import {
   previewOf,
   RaisedByTrigger,
 } from '../../sql/preview.js'
+import { mayHaveTriggers, triggersQuery, withTriggers } from '../../sql/trigger-catalog.js'
 import {
   describeViolation,
   duplicateWithin,
@@ -150,7 +151,11 @@ async function workOut(
     if (known !== undefined) return known
     const [row] = await reader.rows({ text: tableQuery(relation) })
     if (!row?.[0]) throw new PreviewUnsupported(`${relation} is not in the catalog`)
-    const table = readTable(row[0])
+    let table = readTable(row[0])
+    if (mayHaveTriggers(table)) {
+      const [found] = await reader.rows({ text: triggersQuery(table) })
+      if (found?.[0]) table = withTriggers(table, found[0])
+    }
     request.tables?.set(relation, table)
     return table
   }

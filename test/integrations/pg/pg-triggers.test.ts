@@ -134,6 +134,7 @@ const SCHEMA = `
   CREATE FUNCTION knows_better() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
   BEGIN SELECT max(id) INTO NEW.id FROM users; RETURN NEW; END $$;
   CREATE FUNCTION acts_on() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM tell(NEW.v); RETURN NEW; END $$;
+  CREATE FUNCTION mentions() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'now %', tell(NEW.v); RETURN NEW; END $$;
   CREATE FUNCTION has_settings() RETURNS trigger LANGUAGE plpgsql SET datestyle = 'German' AS $$ BEGIN NEW.v := current_date; RETURN NEW; END $$;
   CREATE FUNCTION loops() RETURNS trigger LANGUAGE plpgsql AS $$
   BEGIN WHILE NEW.id < 10 LOOP NEW.id := NEW.id * 2; END LOOP; RETURN NEW; END $$;
@@ -240,6 +241,7 @@ describe('what triggers make of a write', () => {
 
   it.each<[string, unknown[]?]>([
     ["INSERT INTO users (email) VALUES ('nope')"],
+    ["INSERT INTO users (email, credits) VALUES ('nope', NULL)"],
     ["INSERT INTO users (email, name) VALUES ('fine@x', 'F'), (' BAD ', 'B')"],
     ['UPDATE users SET email = $1 WHERE id = 2', ['bad']],
     ["INSERT INTO users (email) VALUES (' A@X ')"],
@@ -314,7 +316,7 @@ describe('what is said of triggers', () => {
     expect((await live.query('SELECT count(*)::int AS n FROM told')).rows).toEqual([{ n: 0 }])
   })
 
-  it.each(['locks', 'hushes', 'knows_better', 'acts_on', 'has_settings', 'loops'])(
+  it.each(['locks', 'hushes', 'knows_better', 'acts_on', 'mentions', 'has_settings', 'loops'])(
     'a function that %s is not followed, and nothing of it is called',
     async (name) => {
       await live.query(`CREATE TRIGGER odd BEFORE INSERT ON odd FOR EACH ROW EXECUTE FUNCTION ${name}()`)
