@@ -555,7 +555,9 @@ export class TriggerFiring {
     for (const note of notes) this.#notes.add(note)
     // New rows elsewhere that are made of this row alone are what they are; others may depend on each other.
     const alone = 'InsertStmt' in node && !node.InsertStmt.onConflictClause && !contains(node, 'RangeVar')
-    if (!alone || table.oid === this.#table.oid) {
+    // What goes to a table that inherits from this one would show in this one.
+    const here = table.oid === this.#table.oid || (this.#table.kind === 'r' && this.#table.heirs)
+    if (!alone || here) {
       this.#notes.add(`what trigger ${trigger.name} writes to ${table.name} was worked out from the data as it is`)
     }
     return { operation, table, returning, sql, effects }
