@@ -328,7 +328,9 @@ describe('what the journal says', () => {
     expect(foretold).toMatchObject({ code, message, table, constraint, schema })
     takeEffects()
     const keep = (body: string) =>
-      live.query(`CREATE OR REPLACE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN ${body} RETURN NEW; END'`)
+      live.query(
+        `CREATE OR REPLACE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN ${body} RETURN NEW; END'`,
+      )
     await keep('NEW.total := NEW.total + 1;')
     await live.query('CREATE TRIGGER keeps BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION keep()')
     try {
