@@ -206,9 +206,7 @@ function oldRows(layers: readonly Layer[], base: Target, options: PreviewOptions
   const hidden = base.columns.map((_, index) => `b${index}__`)
   const kept = base.columns.map(({ name }, index) => `r__.${quoteName(name)} AS ${hidden[index]}`)
   own.push(...systemColumns(layers, base.columns).map((name) => `r__.${name} AS ${name}`))
-  // A view with rules has no addresses of its own.
-  const address = base.table.kind === 'v' ? ['NULL::oid', 'NULL::tid'] : ['r__.tableoid', 'r__.ctid']
-  let text = `SELECT ${address[0]} AS to__, ${address[1]} AS ctid__, ${[...kept, ...own].join(', ')} FROM ${readFrom(base, options, 'r__')}`
+  let text = `SELECT r__.tableoid AS to__, r__.ctid AS ctid__, ${[...kept, ...own].join(', ')} FROM ${readFrom(base, options, 'r__')}`
   for (const layer of layers) {
     const below = quoteName(layer.below)
     const carried = ['to__', 'ctid__', ...hidden].map((name) => `${below}.${name}`)
