@@ -17,8 +17,14 @@ const SCHEMA = `
   CREATE TABLE big (id int, name text);
   CREATE TABLE lazy (n int, inverse int GENERATED ALWAYS AS (10 / n) VIRTUAL);
   INSERT INTO lazy VALUES (5);
+  CREATE TABLE chain (id int, name text);
+  CREATE TABLE vault (id int PRIMARY KEY, name text CHECK (name <> 'BAD'));
+  INSERT INTO vault VALUES (1, 'taken');
+  CREATE TABLE fed (id int, name text);
   CREATE VIEW shown AS SELECT id AS k, name AS label FROM item WHERE id < 50 WITH CHECK OPTION;
   CREATE VIEW written AS SELECT id, name FROM item;
+  CREATE VIEW handed AS SELECT id, name FROM item;
+  CREATE VIEW above AS SELECT id AS k, name AS v FROM handed;
   CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.name := upper(NEW.name); RETURN NEW; END $$;
   CREATE FUNCTION next_id() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.id := NEW.id + 1; RETURN NEW; END $$;
   CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.n := NEW.n - 1; RETURN NEW; END $$;
@@ -38,6 +44,9 @@ const SCHEMA = `
     INSERT INTO big VALUES (NEW.id, NEW.name);
     RETURN NEW;
   END $$;
+  CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO vault VALUES (NEW.id, NEW.name); RETURN NULL; END $$;
+  CREATE TRIGGER z AFTER INSERT ON fed FOR EACH ROW EXECUTE FUNCTION keep();
+  CREATE TRIGGER z AFTER UPDATE ON chain FOR EACH ROW EXECUTE FUNCTION note_it();
   CREATE TRIGGER a BEFORE INSERT OR UPDATE ON item FOR EACH ROW EXECUTE FUNCTION loud();
   CREATE TRIGGER b BEFORE INSERT ON item FOR EACH ROW WHEN (NEW.parent IS NOT NULL) EXECUTE FUNCTION adopt();
   CREATE TRIGGER z AFTER INSERT OR UPDATE ON item FOR EACH ROW EXECUTE FUNCTION note_it();
@@ -46,12 +55,14 @@ const SCHEMA = `
   CREATE TRIGGER z AFTER UPDATE ON ruled FOR EACH ROW EXECUTE FUNCTION note_it();
   CREATE TRIGGER a BEFORE UPDATE ON lazy FOR EACH ROW EXECUTE FUNCTION more();
   CREATE TRIGGER i INSTEAD OF INSERT ON written FOR EACH ROW EXECUTE FUNCTION through();
+  CREATE TRIGGER i INSTEAD OF INSERT OR UPDATE ON handed FOR EACH ROW EXECUTE FUNCTION through();
+  CREATE RULE marked AS ON INSERT TO chain DO ALSO UPDATE chain SET name = name || '*' WHERE id = new.id;
   CREATE RULE told AS ON INSERT TO ruled DO ALSO INSERT INTO audit (what, id, name) VALUES ('rule', new.id, new.name);
   CREATE RULE large AS ON INSERT TO ruled WHERE new.id > 100 DO INSTEAD INSERT INTO big VALUES (new.id, new.name);
   CREATE RULE held AS ON UPDATE TO ruled WHERE old.twice = 4 DO INSTEAD NOTHING;
   CREATE RULE also AS ON INSERT TO written DO ALSO INSERT INTO audit (what, id) VALUES ('view', new.id);
 `
-const TABLES = ['audit', 'parent', 'item', 'ruled', 'big']
+const TABLES = ['audit', 'parent', 'item', 'ruled', 'big', 'chain', 'vault', 'fed']
 
 type Query = (text: string) => Promise<{ rows: unknown[]; rowCount: number | null; command: string }>
 
@@ -99,6 +110,9 @@ describe('triggers beside what else makes something of a write', () => {
     "INSERT INTO ruled VALUES (100, 'stays'), (101, 'goes')",
     "UPDATE ruled SET name = name || '.'",
     "INSERT INTO written VALUES (9, 'nine')",
+    "INSERT INTO chain VALUES (1, 'x'), (2, 'y')",
+    "INSERT INTO fed VALUES (2, 'y')",
+    "MERGE INTO above USING (VALUES (1, 'm'), (20, 'new')) s(a, b) ON k = a WHEN MATCHED THEN UPDATE SET v = b WHEN NOT MATCHED THEN INSERT VALUES (a, b) RETURNING merge_action(), above.*",
     // Keys are judged by what triggers leave of the row, and by the rows together.
     "INSERT INTO item (id, name) VALUES (2, 'q') ON CONFLICT (id) DO UPDATE SET name = excluded.name || item.name RETURNING *",
     "INSERT INTO item (id, name) VALUES (5, 'two'), (6, 'six') ON CONFLICT (lower(name)) DO NOTHING RETURNING id, name, shout",
@@ -122,6 +136,8 @@ describe('triggers beside what else makes something of a write', () => {
     "INSERT INTO shown VALUES (70, 'x')",
     "INSERT INTO item (id, name) VALUES (1, 'x'), (1, 'y') ON CONFLICT (id) DO UPDATE SET name = excluded.name",
     'UPDATE item SET slot = 1',
+    "INSERT INTO fed VALUES (3, 'BAD')",
+    'UPDATE item SET id = 2 WHERE id = 1',
   ])('fails as live: %s', async (text) => {
     const { outcome } = await inDryRun(text)
     expect(outcome).toHaveProperty('code')
@@ -132,6 +148,12 @@ describe('triggers beside what else makes something of a write', () => {
     const { outcome, notes } = await inDryRun("INSERT INTO item (id, name, parent) VALUES (30, 'a', 99)")
     expect(outcome).toMatchObject({ rowCount: 1 })
     expect(notes).toContainEqual(expect.stringMatching(/predicted.*item_parent_fkey/))
+  })
+
+  it('only predicts that a row a trigger writes meets another one', async () => {
+    const { outcome, notes } = await inDryRun("INSERT INTO fed VALUES (1, 'x')")
+    expect(outcome).toMatchObject({ rowCount: 1 })
+    expect(notes).toContainEqual(expect.stringMatching(/predicted.*vault_pkey/))
   })
 
   it('is told where the effect of a trigger inside WITH is left out', async () => {
