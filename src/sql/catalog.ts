@@ -1,4 +1,5 @@
 import { quoteText } from './tree.js'
+import type { Trigger, Triggers } from './trigger.js'
 
 /** One column, as the catalog describes it. */
 export interface Column {
@@ -128,12 +129,6 @@ export interface Leaf {
   readonly checks?: readonly { name: string; expression: string }[] | null
 }
 
-/** A trigger that is not switched off; `type` is the bit mask of `pg_trigger.tgtype`. */
-export interface Trigger {
-  readonly name: string
-  readonly type: number
-}
-
 /** A rewrite rule; it fires only where {@link enabled}. */
 export interface Rule {
   readonly name: string
@@ -169,6 +164,10 @@ export interface Table {
   readonly referencedBy: readonly Reference[] | null
   readonly triggers: readonly string[] | null
   readonly triggerTypes: readonly Trigger[] | null
+  /** There are or were tables that inherit from it, or partitions. */
+  readonly heirs?: boolean
+  /** Undefined where they were not asked for. */
+  readonly fires?: Triggers
   readonly rules: readonly string[] | null
   /** In the order in which they fire. */
   readonly ruleDefinitions?: readonly Rule[] | null
@@ -319,6 +318,7 @@ export function tableQuery(relation: string): string {
     WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
   'triggerTypes', (SELECT json_agg(json_build_object('name', g.tgname, 'type', g.tgtype)) FROM pg_trigger g
     WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
+  'heirs', c.relhassubclass,
   'rules', (SELECT json_agg(r.rulename) FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'),
   'ruleDefinitions', (SELECT json_agg(json_build_object(
       'name', r.rulename, 'event', r.ev_type::text, 'definition', pg_get_ruledef(r.oid),

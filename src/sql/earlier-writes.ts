@@ -48,8 +48,8 @@ export class EarlierWrites {
         this.#written(table.oid)
           ? `${quoteName(MARKER)}.${quoteName(table.oid)} AS ${quoteName(alias)}`
           : source?.(table, alias),
-      ...(countColumns && { countColumns: async (query: string) => await countColumns(await this.#whole(query)) }),
-      ...(countRows && { countRows: async (query: string) => await countRows(await this.#whole(query)) }),
+      ...(countColumns && { countColumns: async (query: string) => await countColumns(await this.whole(query)) }),
+      ...(countRows && { countRows: async (query: string) => await countRows(await this.whole(query)) }),
     }
   }
 
@@ -77,7 +77,8 @@ export class EarlierWrites {
     return whole
   }
 
-  async #whole(sql: string): Promise<string> {
+  /** A query over the writes before. @throws PreviewUnsupported */
+  async whole(sql: string): Promise<string> {
     return this.#withEarlier(await this.#over(sql), sql)
   }
 

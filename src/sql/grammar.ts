@@ -147,6 +147,17 @@ export function deparse(node: Node): string {
   return loaded().deparseSync(node)
 }
 
+/** The body of a PL/pgSQL function, given its whole definition. @throws SqlSyntaxError */
+export function parseFunction(definition: string): unknown {
+  if (definition.length > MAX_TEXT_BYTES) throw new SqlSyntaxError('the function is too long')
+  try {
+    return loaded().parsePlPgSQLSync(definition)
+  } catch (error) {
+    if (error instanceof DryTraceError) throw error
+    throw new SqlSyntaxError(messageOf(error))
+  }
+}
+
 /** Equal for statements that differ in constants and white space only; 16 hex digits. */
 export function fingerprint(text: string): string {
   return loaded().fingerprintSync(text)

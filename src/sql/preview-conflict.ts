@@ -27,12 +27,16 @@ import { bindReturning, type Returning, returnsOld, tableoidOf } from './preview
 import type { OldRow } from './preview-update.js'
 import { firstLabel, newRowLabels, policyLabel } from './row-security.js'
 import { quoteName, quoteText } from './tree.js'
+import { oldColumns, type TriggerFiring } from './trigger-fire.js'
 import { failsEarly, violationColumn } from './violation-column.js'
 
 interface ConflictingInsert {
   readonly target: Target
   /** Query of the rows to insert, with their order in `ord__`. */
   readonly inserted: string
+  /** Its hidden columns. */
+  readonly hidden: readonly string[]
+  readonly firing: TriggerFiring
   /** Columns of these rows whose values are made up. */
   readonly madeUp: ReadonlySet<string>
   readonly statement: Returning
@@ -40,7 +44,9 @@ interface ConflictingInsert {
 }
 
 interface ConflictPreview {
-  readonly sql: string
+  /** The query, given its list. */
+  select(list: string): string
+  readonly list: string
   /** Number of RETURNING columns, null without RETURNING. */
   readonly returning: number | null
   readonly rekeys?: readonly string[]
@@ -56,8 +62,8 @@ const DEFERRABLE = quoteText(
 export async function conflictingInsert(clause: OnConflictClause, insert: ConflictingInsert): Promise<ConflictPreview> {
   const arbiters = await arbitersOf(clause, insert.target, insert.options)
   return clause.action === 'ONCONFLICT_NOTHING'
-    ? insertOrSkip(clause, arbiters, insert)
-    : insertOrUpdate(clause, arbiters, insert)
+    ? await insertOrSkip(clause, arbiters, insert)
+    : await insertOrUpdate(clause, arbiters, insert)
 }
 
 /** A deferrable arbiter is an error, but only once there is a row. */
@@ -65,8 +71,12 @@ function arbiterTests(arbiters: readonly Arbiter[]): string[] {
   return arbiters.every((index) => index.immediate) ? [] : [DEFERRABLE]
 }
 
-function insertOrSkip(clause: OnConflictClause, all: readonly Arbiter[], insert: ConflictingInsert): ConflictPreview {
-  const { target, inserted, statement, options } = insert
+async function insertOrSkip(
+  clause: OnConflictClause,
+  all: readonly Arbiter[],
+  insert: ConflictingInsert,
+): Promise<ConflictPreview> {
+  const { target, inserted, hidden: given, firing, statement, options } = insert
   const { table, columns, quotedAlias, view } = target
   const arbiters = all.filter((index) => index.immediate)
   const reads = clause.infer !== undefined || statement.returningClause !== undefined
@@ -79,6 +89,8 @@ function insertOrSkip(clause: OnConflictClause, all: readonly Arbiter[], insert:
     `${keysOfIncoming(table, arbiters)} WHERE (${fails}) OR NOT EXISTS ` +
     `(SELECT 1 FROM ${constrainedRows(table, options, 'e__')} WHERE ${conflicts(arbiters)})`
   const source = grouped ? `(${candidates})` : keptOneByOne(table, arbiters, candidates)
+  const query = `SELECT * FROM ${source} AS c__ WHERE c__.fails__ OR c__.first__`
+  const written = await firing.after({ event: 'INSERT', query, hidden: given })
   const row = view === undefined ? quotedAlias : 'n__'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
   const returning = bindReturning(statement, {
@@ -99,6 +111,7 @@ function insertOrSkip(clause: OnConflictClause, all: readonly Arbiter[], insert:
       reads,
       handled: arbiters.map((index) => index.handled),
       arbiter: arbiterTests(all),
+      raised: firing.raised(row),
       viewChecks: view?.checks(row),
       existing: (alias) => constrainedRows(table, options, alias),
     }),
@@ -106,10 +119,11 @@ function insertOrSkip(clause: OnConflictClause, all: readonly Arbiter[], insert:
     ...(returning ?? []),
   ]
   const shown = view === undefined ? '' : `, LATERAL (${view.shown(row)}) AS ${quotedAlias}`
-  const sql =
-    `SELECT ${list.join(', ')} FROM ${source} AS ${row}${shown} ` +
-    `WHERE ${row}.fails__ OR ${row}.first__ ORDER BY ${row}.ord__`
-  return { sql, returning: returning === null ? null : returning.length }
+  return {
+    select: (text) => `SELECT ${text} FROM (${written.query}) AS ${row}${shown} ORDER BY ${row}.ord__`,
+    list: list.join(', '),
+    returning: returning === null ? null : returning.length,
+  }
 }
 
 /**
@@ -145,12 +159,12 @@ function existingRow(target: Target, options: PreviewOptions): OldRow {
  * `excluded` is the incoming row. The existing row keeps the table's name
  * inside the LATERAL subquery, where SET and WHERE see it.
  */
-function insertOrUpdate(
+async function insertOrUpdate(
   clause: OnConflictClause,
   arbiters: readonly Arbiter[],
   insert: ConflictingInsert,
-): ConflictPreview {
-  const { target, inserted, statement, options } = insert
+): Promise<ConflictPreview> {
+  const { target, inserted, hidden: given, firing, statement, options } = insert
   const { table, columns, quotedAlias, view } = target
   const old = existingRow(target, options)
   const assigned = assignments(
@@ -175,28 +189,39 @@ function insertOrUpdate(
     ...policyLabel(table, ['w', 'using'], old.column, 'conflicting'),
     ...policyLabel(table, ['r', 'using'], old.column, 'conflicting'),
   ])
-  const existing =
-    `SELECT ${old.table} AS to__, ${old.address} AS ctid__, ${textArray(columns.map(old.column))} AS old__, ` +
-    `CAST(${hidden} AS text) AS hidden__, ${[...kept, ...updated].join(', ')}, ${condition} AS ok__ ` +
-    `FROM ${old.from}${assigned.joins.join('')} WHERE ${picks}`
+  const before = oldColumns(firing.firesRows('UPDATE') ? columns : [], old.column)
+  const event = { event: 'UPDATE', changed: new Set(assigned.values.keys()), old: before.of } as const
+  const existing = await firing.before({
+    ...event,
+    query:
+      `SELECT ${old.table} AS to__, ${old.address} AS ctid__, ${textArray(columns.map(old.column))} AS old__, ` +
+      `CAST(${hidden} AS text) AS hidden__, ${[...kept, ...before.list, ...updated].join(', ')}, ${condition} AS ok__ ` +
+      `FROM ${old.from}${assigned.joins.join('')} WHERE ${picks}`,
+    hidden: ['to__', 'ctid__', 'old__', 'hidden__', ...olds, ...before.names, 'ok__'],
+    verdict: 'ok__',
+    where: '$ok__',
+  })
+  const carried = existing.hidden.filter((name) => name !== 'ok__')
   const either = columns.map((each) => {
     const name = quoteName(each.name)
     return `CASE WHEN u__.ctid__ IS NOT NULL THEN u__.${name} ELSE x__.${name} END AS ${name}`
   })
-  const carried = ['to__', 'ctid__', 'old__', 'hidden__', ...olds]
   const excluded = view?.shown('x__') ?? `SELECT ${columns.map(({ name }) => `x__.${quoteName(name)}`).join(', ')}`
   const plain = arbiters.every((index) => index.columns !== undefined)
   // Plain keys are compared as the rows come.
   const twin = plain ? 'false' : `NOT (${arbiters.map((index, number) => `(${isFirst(index, number)})`).join(' AND ')})`
-  const rows = withGenerated(
-    `SELECT ${['x__.ord__', `${twin} AS twin__`, ...carried.map((name) => `u__.${name}`), ...either].join(', ')} ` +
+  const complete = withGenerated(
+    `SELECT ${[...given.map((name) => `x__.${name}`), `${twin} AS twin__`, ...carried.map((name) => `u__.${name}`), ...either].join(', ')} ` +
       `FROM (${inserted}) AS x__${keysOfIncoming(table, arbiters)} CROSS JOIN LATERAL (${excluded}) AS excluded ` +
       // What the new row itself would break comes first, even where it is not to be inserted.
-      `LEFT JOIN LATERAL (${existing}) AS u__ ON NOT (${failsEarly(table, 'x__', true, insert.madeUp)}) WHERE u__.ctid__ IS NULL OR u__.ok__`,
+      `LEFT JOIN LATERAL (${existing.query}) AS u__ ON NOT (${failsEarly(table, 'x__', true, insert.madeUp)}) WHERE u__.ctid__ IS NULL OR u__.ok__`,
     columns,
-    ['ord__', 'twin__', ...carried],
+    [...given, 'twin__', ...carried],
     table.kind === 'p' ? tableoidOf(table, 'b__') : `coalesce(nullif(b__.to__, 0), ${table.oid})`,
   )
+  const added = { query: complete, hidden: [...given, 'twin__', ...carried] }
+  const come = await firing.after({ event: 'INSERT', ...added, where: '$ctid__ IS NULL' })
+  const { query: rows } = await firing.after({ ...event, ...come, where: '$ctid__ IS NOT NULL' })
   const row = view === undefined ? quotedAlias : 'n__'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
   const returning = bindReturning(statement, {
@@ -229,6 +254,7 @@ function insertOrUpdate(
       policies,
       arbiter: [...arbiterTests(arbiters), ...(plain ? [] : [`CASE WHEN ${row}.twin__ THEN ${TWICE} END`])],
       ...(referred ? { old: (index: number) => `${row}.old__[${index + 1}]` } : {}),
+      raised: firing.raised(row),
       viewChecks: view?.checks(row),
       existing: (alias) => constrainedRows(table, options, alias),
     }),
@@ -236,10 +262,10 @@ function insertOrUpdate(
     ...(returning ?? []),
   ]
   const shown = view === undefined ? '' : `, LATERAL (${view.shown(row)}) AS ${quotedAlias}`
-  const sql = `SELECT ${list.join(', ')} FROM (${rows}) AS ${row}${shown} ORDER BY ${row}.ord__`
   const rekeys = [...assigned.values.keys()].filter((name) => arbiters.some((index) => isKey(index, name)))
   return {
-    sql,
+    select: (text) => `SELECT ${text} FROM (${rows}) AS ${row}${shown} ORDER BY ${row}.ord__`,
+    list: list.join(', '),
     returning: returning === null ? null : returning.length,
     rekeys,
     arbiters: arbiters.map(({ constraint, name }) => constraint ?? name),

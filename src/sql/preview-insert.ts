@@ -21,6 +21,7 @@ import { assignedNames, resolveTarget } from './preview-target.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { leftByRules } from './rule-rows.js'
 import { contains, quoteName } from './tree.js'
+import { TriggerFiring } from './trigger-fire.js'
 import { violationColumn } from './violation-column.js'
 
 /** Rows for which each id is listed; more count up from the last one. */
@@ -44,21 +45,29 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
   )
   dropSchema(statement, target.relation)
   const { columns, table, quotedAlias, view } = target
-  const { prefix, inserted, given, syntheticIds } = await newRows(statement, target, options)
-  const result = { operation: 'INSERT' as const, table, target, syntheticIds }
+  const upsert = statement.onConflictClause?.action === 'ONCONFLICT_UPDATE'
+  const firing = new TriggerFiring(target, options)
+  await firing.statement('INSERT', ...(upsert ? (['UPDATE'] as const) : []))
+  const { prefix, inserted, hidden, given, single, ...own } = await newRows(statement, target, options, firing)
+  const result = { operation: 'INSERT' as const, target }
   if (statement.onConflictClause !== undefined) {
-    const { sql, ...found } = await conflictingInsert(statement.onConflictClause, {
+    const { select, list, ...found } = await conflictingInsert(statement.onConflictClause, {
       target,
       inserted,
+      hidden,
+      firing,
       madeUp: new Set(
         columns.filter((column) => !given.has(column.name) && usesSequence(column)).map(({ name }) => name),
       ),
       statement,
       options,
     })
-    const upsert = statement.onConflictClause.action === 'ONCONFLICT_UPDATE'
-    return { ...result, ...found, upsert, sql: prefix + sql }
+    const alias = view === undefined ? quotedAlias : 'n__'
+    const { ids, ...fired } = firing.result(alias, (text) => prefix + select(text))
+    const syntheticIds = [...own.syntheticIds, ...ids]
+    return { ...result, ...fired, ...found, syntheticIds, upsert, sql: prefix + select(list) }
   }
+  const written = await firing.after({ event: 'INSERT', single, query: inserted, hidden })
   const row = view === undefined ? quotedAlias : 'n__'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
   const returning = bindReturning(statement, {
@@ -78,16 +87,23 @@ export async function previewInsert(statement: InsertStmt, options: PreviewOptio
       replaces: false,
       reads: statement.returningClause !== undefined,
       viewChecks: view?.checks(row),
+      raised: firing.raised(row),
       existing: (alias) => constrainedRows(table, options, alias),
     }),
     NO_ROW_ID,
     ...(returning ?? []),
   ]
   const shown = view === undefined ? '' : `, LATERAL (${view.shown(row)}) AS ${quotedAlias}`
+  const select = (text: string, kept?: string) =>
+    `${prefix}SELECT ${text} FROM (${written.query}) AS ${row}${shown}` +
+    `${kept === undefined ? '' : ` WHERE ${kept}`} ORDER BY ${row}.ord__`
+  const { ids, ...fired } = firing.result(row, select)
   return {
     ...result,
+    ...fired,
+    syntheticIds: [...own.syntheticIds, ...ids],
     returning: returning === null ? null : returning.length,
-    sql: `${prefix}SELECT ${selected.join(', ')} FROM (${inserted}) AS ${row}${shown} ORDER BY ${row}.ord__`,
+    sql: select(selected.join(', '), firing.kept(row)),
   }
 }
 
@@ -97,13 +113,25 @@ export interface NewRows {
   readonly prefix: string
   /** Query of whole rows with their order in `ord__`. */
   readonly inserted: string
+  /** Its columns that are none of the table's. */
+  readonly hidden: readonly string[]
+  /** It has one row at most. */
+  readonly single: boolean
   /** Columns that the statement gives values for. */
   readonly given: ReadonlyMap<string, string>
   readonly syntheticIds: readonly string[]
 }
 
-/** The rows an INSERT would insert, before it meets those that are there. */
-export async function newRows(statement: InsertStmt, target: Target, options: PreviewOptions): Promise<NewRows> {
+/**
+ * The rows an INSERT would insert, before it meets those that are there.
+ * Without `firing` they are as they come to its triggers, which is how rules see them.
+ */
+export async function newRows(
+  statement: InsertStmt,
+  target: Target,
+  options: PreviewOptions,
+  firing?: TriggerFiring,
+): Promise<NewRows> {
   const { columns } = target
   const prefix = withPrefix(statement.withClause)
   const syntheticIds: string[] = []
@@ -128,16 +156,18 @@ export async function newRows(statement: InsertStmt, target: Target, options: Pr
     const value = source.given.get(column.name) ?? castTo(column, defaultOf(column, target, ids))
     return `${column.generated ? 'NULL' : value} AS ${quoteName(column.name)}`
   })
-  const inserted = withGenerated(
-    `SELECT ${[...list, 'row_number() OVER () AS ord__'].join(', ')} FROM ${source.from}`,
-    columns,
-    ['ord__'],
-    tableoidOf(target.table, 'b__'),
-  )
+  const query = `SELECT ${[...list, 'row_number() OVER () AS ord__'].join(', ')} FROM ${source.from}`
+  const complete = (text: string, hidden: readonly string[]) =>
+    withGenerated(text, columns, hidden, tableoidOf(target.table, 'b__'))
   const { given } = source
-  const kept = leftByRules(options, target, { fresh: (name) => `i__.${quoteName(name)}` })
-  if (kept === undefined) return { prefix, given, syntheticIds, inserted }
-  return { prefix, given, syntheticIds, inserted: `SELECT i__.* FROM (${inserted}) AS i__ WHERE ${kept}` }
+  const left = leftByRules(options, target, { fresh: (name) => `i__.${quoteName(name)}` })
+  const asked = left === undefined ? query : `SELECT i__.* FROM (${complete(query, ['ord__'])}) AS i__ WHERE ${left}`
+  const event = { event: 'INSERT', single: source.rows === 1 } as const
+  const dropped = statement.onConflictClause !== undefined
+  const rest = { ...event, dropped, query: asked, hidden: ['ord__'] }
+  const before = firing === undefined ? rest : await firing.before(rest)
+  const inserted = left !== undefined && before.query === asked ? asked : complete(before.query, before.hidden)
+  return { prefix, given, syntheticIds, inserted, hidden: before.hidden, single: event.single }
 }
 
 function usesSequence(column: Column): boolean {

@@ -9,10 +9,10 @@ import {
   idPerRow,
   type PreviewOptions,
   PreviewUnsupported,
-  readFrom,
   rowId,
   type Target,
   textArray,
+  withGenerated,
   withPrefix,
 } from './preview-parts.js'
 import { bindReturning, tableoidOf } from './preview-returning.js'
@@ -21,6 +21,7 @@ import { type OldRow, oldRow } from './preview-update.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { firstLabel, newRowLabels, policyLabel } from './row-security.js'
 import { nameParts, quoteName, replace } from './tree.js'
+import { oldColumns, TriggerFiring } from './trigger-fire.js'
 import { referencedColumn, violationColumn } from './violation-column.js'
 
 /** One WHEN clause: when it applies, and what each column becomes. */
@@ -81,14 +82,22 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
     const kept = old.column(column)
     return `${values.length === 0 ? kept : `CASE w__.n__ ${values.join(' ')} ELSE ${kept} END`} AS ${name}`
   })
-  const generated = columns.filter((column) => column.generated)
-  const list = columns.map((column) => {
-    const name = quoteName(column.name)
-    return column.generated ? `CAST((${column.default}) AS ${column.type}) AS ${name}` : `b__.${name}`
-  })
-  const fresh = `SELECT ${next.join(', ')}`
   const joins = branches.flatMap((branch) => branch.joins).join('')
-  const row = generated.length === 0 ? fresh : `SELECT ${list.join(', ')} FROM (${fresh}) b__`
+  const firing = new TriggerFiring(target, options)
+  await firing.statement(...eventsOf(branches))
+  // Ids are numbered over all rows, behind the triggers.
+  const fires = firing.firesRows('INSERT', 'UPDATE', 'DELETE') && branches.every(({ drawn }) => drawn.size === 0)
+  const before = oldColumns(fires ? columns : [], old.column)
+  const address = [`${old.table} AS to__`, `${old.address} AS ctid__`]
+  const query = `SELECT ${[...address, 'w__.n__ AS k__', ...before.list, ...next].join(', ')}${joins}`
+  const hidden = ['to__', 'ctid__', 'k__', ...before.names]
+  let changed = { query, hidden: hidden as readonly string[] }
+  const acts = fires ? branches.flatMap((branch) => eventOf(branch, before.of)) : []
+  if (!fires) firing.blind('INSERT', 'UPDATE', 'DELETE')
+  for (const event of acts) changed = await firing.before({ ...event, ...changed })
+  changed = { ...changed, query: withGenerated(changed.query, columns, changed.hidden) }
+  for (const event of acts) changed = await firing.after({ ...event, ...changed })
+  const { query: row } = changed
 
   const operation = caseOf(branches, ({ operation: does }) => (does === undefined ? 'NULL' : `'${does}'`))
   const value = (column: Column): string => {
@@ -126,6 +135,7 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
   })
   const written = ({ name }: Column) => `n__.${quoteName(name)}`
   const label = caseOf(branches, ({ operation: does }) => policyOf(table, does, statement, old, written))
+  const raised = firing.raised('n__')
   const violations = violationArray(
     violationColumn(table, 'n__', {
       command: 'w',
@@ -133,10 +143,11 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
       policies: table.rowSecurityActive ? [label] : [],
       old: (index) => old.column(columns[index] as Column),
       viewChecks: view?.checks('n__'),
+      raised,
       existing: (alias) => constrainedRows(table, options, alias),
     }),
   )
-  const deleted = violationArray(referencedColumn(table, old.column, table.rowSecurityActive ? [label] : []))
+  const deleted = violationArray(referencedColumn(table, old.column, table.rowSecurityActive ? [label] : [], raised))
   const inherited = old.from
   const acting = branches.flatMap(({ number, operation: does }) => (does === undefined ? [] : [number]))
   const selected = [
@@ -150,15 +161,19 @@ export async function previewMerge(statement: MergeStmt, options: PreviewOptions
   const sources =
     `${inherited} ${join} (${deparse(source)} CROSS JOIN (SELECT true AS here__) h__) ON ${deparse(condition)} ` +
     `CROSS JOIN LATERAL (SELECT CASE ${cases.join(' ')} END AS n__) w__ ` +
-    `CROSS JOIN LATERAL (SELECT q__.*, ${old.table} AS to__, ${old.address} AS ctid__ FROM (${row}${joins}) q__) n__` +
+    `CROSS JOIN LATERAL (${row}) n__` +
     (view === undefined ? '' : ` CROSS JOIN LATERAL (${view.shown('n__')}) v__`)
+  const select = (text: string, kept?: string) =>
+    `${withPrefix(statement.withClause)}SELECT ${text} FROM ${sources} WHERE ${is(acting)}` +
+    `${kept === undefined ? '' : ` AND ${kept}`}`
+  const { ids, ...fired } = firing.result('n__', select)
   return {
     operation: 'MERGE',
-    table,
+    ...fired,
     target,
     returning: returning === null ? null : returning.length,
-    syntheticIds,
-    sql: `${withPrefix(statement.withClause)}SELECT ${selected.join(', ')} FROM ${sources} WHERE ${is(acting)}`,
+    syntheticIds: [...syntheticIds, ...ids],
+    sql: select(selected.join(', '), firing.kept('n__')),
   }
 }
 
@@ -193,6 +208,20 @@ async function mergeOfNothing(statement: MergeStmt, options: PreviewOptions): Pr
   const target = { relation, table, columns: [], visible: [], rowType: '', alias: '', quotedAlias: '' }
   const sql = "SELECT 'i'::text, NULL::text[], NULL::text[], NULL::text[], NULL::text WHERE false"
   return { operation: 'MERGE', table, target, returning: null, syntheticIds: [], sql }
+}
+
+const EVENTS = { i: 'INSERT', u: 'UPDATE', d: 'DELETE' } as const
+
+function eventsOf(branches: readonly Branch[]) {
+  return [...new Set(branches.flatMap(({ operation }) => (operation === undefined ? [] : [EVENTS[operation]])))]
+}
+
+/** What one clause does to the rows it applies to. */
+function eventOf({ number, operation, values }: Branch, old: (column: Column) => string) {
+  if (operation === undefined) return []
+  const event = { event: EVENTS[operation], where: `$k__ = ${number}` }
+  if (operation === 'i') return [event]
+  return [{ ...event, old, ...(operation === 'u' ? { changed: new Set(values.keys()) } : {}) }]
 }
 
 function numbers(branches: readonly Branch[], operation: string): number[] {

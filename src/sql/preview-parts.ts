@@ -16,6 +16,19 @@ export class PreviewUnsupported extends Error {
   }
 }
 
+/** A trigger raises this error whatever the rows are, before anything else happens. */
+export class RaisedByTrigger extends PreviewUnsupported {
+  readonly code: string
+
+  constructor(message: string, code: string) {
+    super(message, code)
+    this.code = code
+  }
+}
+
+/** Of triggers: what they do besides changing the row, or all of it. */
+export type IgnoredTriggers = 'what they do besides' | 'all'
+
 /** What a rewrite needs to know that is not in the statement. All of it is read-only. */
 export interface PreviewOptions {
   /** The catalog's description of a relation, given as a quoted name. */
@@ -46,6 +59,14 @@ export interface PreviewOptions {
   readonly rules?: RuleScope
   /** Rules do not count (COPY), or make a statement unsupported (what foreign keys do). */
   readonly withoutRules?: 'ignored' | 'refused' | undefined
+  /** Rewrites a statement within a trigger; without it, triggers are not followed. */
+  rewrite?(node: Node, options: PreviewOptions): Promise<InnerRewrite>
+  /** What of triggers is not to be followed; and whether any was. */
+  readonly triggers?: { readonly ignored: IgnoredTriggers | undefined; followed: boolean }
+  /** How many triggers deep. */
+  readonly depth?: number
+  /** Counts names taken, so that those of a statement within another one differ. */
+  readonly names?: { taken: number }
 }
 
 /** How far the rules of what a statement writes to have been applied. */
@@ -56,6 +77,26 @@ export interface RuleScope {
   readonly unless: readonly Node[]
   /** Oid of the relation that is to be taken as the written one, views and all. */
   readonly stopAt?: string
+}
+
+/** A write as a SELECT, as far as a trigger needs it. */
+export interface InnerRewrite {
+  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE' | 'MERGE'
+  readonly table: Table
+  /** Number of RETURNING columns, null without RETURNING. */
+  readonly returning: number | null
+  readonly sql: string
+  /** What the rewrite does not promise, one sentence each. */
+  readonly notes?: readonly string[]
+  /** What triggers would write besides. */
+  readonly effects?: readonly EffectPart[]
+}
+
+/** A query for the leading columns of what a trigger writes. */
+export interface EffectPart {
+  readonly operation: 'INSERT' | 'UPDATE' | 'DELETE'
+  readonly table: Table
+  readonly sql: string
 }
 
 /** A written view over the one table its rows come from. */
@@ -124,8 +165,14 @@ export function dropSchema(statement: unknown, relation: RangeVar): void {
 
 /** The written table in a FROM clause, with its alias. */
 export function readFrom(target: Target, options: PreviewOptions, alias: string = target.alias): string {
-  const { schema, name, view } = target.table
-  if (view && options.inlineViews) return `(${view.replace(/;\s*$/, '')}) AS ${quoteName(alias)}`
+  const { schema, name, kind, oid, view } = target.table
+  if (kind === 'v') {
+    const query =
+      view && options.inlineViews ? `(${view.replace(/;\s*$/, '')})` : `${quoteName(schema)}.${quoteName(name)}`
+    // A view's rows have no address, but triggers in its place tell them apart by one.
+    const address = `CAST('(0,' || row_number() OVER () || ')' AS tid)`
+    return `(SELECT v__.*, CAST(${oid} AS oid) AS tableoid, ${address} AS ctid FROM ${query} AS v__) AS ${quoteName(alias)}`
+  }
   // With its schema, because WITH may define the bare name as something else.
   const named: RangeVar = { ...target.relation, schemaname: schema, relname: name, alias: { aliasname: alias } }
   const source = options.source?.(target.table, alias)

@@ -4,7 +4,7 @@ import { EarlierWrites } from './earlier-writes.js'
 import { deparse, parseOne } from './grammar.js'
 import { neutralise } from './neutralise.js'
 import { relationKey } from './overlay-catalog.js'
-import { dropSchema, type PreviewOptions, PreviewUnsupported, rulesFor } from './preview-parts.js'
+import { dropSchema, type EffectPart, type PreviewOptions, PreviewUnsupported, rulesFor } from './preview-parts.js'
 import { resolveTarget } from './preview-target.js'
 import { insteadTrigger } from './preview-view.js'
 import { relationUses } from './relations.js'
@@ -165,8 +165,15 @@ class Expanding {
       if (unknown.length > 0) this.notes.add(`${unknown.join(', ')}() would see what rules have written before`)
       if (this.#earlier.cascades) this.notes.add('rules would see what foreign keys have changed before')
     }
+    if (this.found.some(({ write }) => write.effects?.length)) {
+      this.notes.add('what triggers have written before was not seen by rules')
+    }
+    const effects: EffectPart[] = []
+    for (const effect of result.effects ?? []) {
+      effects.push({ ...effect, sql: await this.#earlier.whole(effect.sql) })
+    }
     const sql = await this.#earlier.add(result)
-    this.found.push({ source, write: { ...result, sql } })
+    this.found.push({ source, write: { ...result, sql, effects } })
   }
 
   async #act(rule: FiringRule, given: Node, fired: FiredOn, events: readonly string[]): Promise<void> {

@@ -1,6 +1,6 @@
 import type { Node, RangeVar } from '@pgsql/types'
 import { type Command, type PreviewOptions, PreviewUnsupported, refuseRules, type Target } from './preview-parts.js'
-import { viewTarget } from './preview-view.js'
+import { plainTarget, viewTarget } from './preview-view.js'
 import { quoteName } from './tree.js'
 import { judgedInPart } from './unreadable.js'
 
@@ -22,11 +22,7 @@ export async function resolveTarget(
     if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
     refuseRules(table, command, options)
   }
-  const columns = table.columns ?? []
-  const alias = relation.alias?.aliasname ?? relation.relname
-  const visible = columns.map(({ name }) => name)
-  const rowType = `${quoteName(table.schema)}.${quoteName(table.name)}`
-  return { relation, table, columns, visible, rowType, alias, quotedAlias: quoteName(alias) }
+  return plainTarget(table, relation)
 }
 
 /** The columns a SET list assigns, as the statement names them. */

@@ -21,6 +21,7 @@ import type { RewriteResult } from './rewrite-result.js'
 import { policyTest } from './row-security.js'
 import { changedColumns, columnOf, leftByRules } from './rule-rows.js'
 import { contains, nameParts, quoteName, quoteText, walk } from './tree.js'
+import { oldColumns, ordinal, TriggerFiring } from './trigger-fire.js'
 import { isReadInPart } from './unreadable.js'
 import { referencedColumn, violationColumn } from './violation-column.js'
 import { namedRows, spellWholeRows } from './whole-rows.js'
@@ -53,7 +54,8 @@ export function oldRow(target: Target, options: PreviewOptions): OldRow {
 
 /** The row the statement's name of the table stands for; spelled out where it is a subquery in the rewrite. */
 function wholeRow({ alias, visible: columns, rowType, table, view }: Target, options: PreviewOptions) {
-  const spelled = view !== undefined || isReadInPart(table) || options.source?.(table, alias) !== undefined
+  const spelled =
+    view !== undefined || table.kind === 'v' || isReadInPart(table) || options.source?.(table, alias) !== undefined
   return [alias, { columns, type: spelled ? rowType : undefined }] as const
 }
 
@@ -138,16 +140,29 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
   const wantsOld = returnsOld(statement, target, from)
   const kept = wantsOld ? target.visible.map((name, index) => `${quotedAlias}.${quoteName(name)} AS o${index}__`) : []
   const hidden = ['to__', 'ctid__', 'old__', ...kept.map((_, index) => `o${index}__`)]
+  const firing = new TriggerFiring(target, options)
+  await firing.statement('UPDATE')
+  const fires = firing.firesRows('UPDATE', ...(table.kind === 'p' ? (['INSERT', 'DELETE'] as const) : []))
+  const before = oldColumns(fires ? columns : [], old.column)
+  hidden.push(...before.names, ...(fires ? ['ord__'] : []))
+  const more = [...before.list, ...(fires ? [ordinal(old.address)] : [])]
   const leading = [`${old.table} AS to__`, `${old.address} AS ctid__`, `${textArray(columns.map(old.column))} AS old__`]
   const rows = { old: columnOf(target, columns.map(old.column)), fresh: changedColumns(target, values) }
   const condition = await located(statement.whereClause, target, old, options)
   const where = whereOf(condition, 'w', target, old, leftByRules(options, target, rows))
-  const changedRow = withGenerated(
-    `SELECT ${[...leading, ...kept, ...newValues].join(', ')} FROM ${old.from}${assigned.joins.join('')}${where}`,
-    columns,
+  const event = { event: 'UPDATE', changed: new Set(assigned.values.keys()), old: before.of } as const
+  const changed = await firing.before({
+    ...event,
+    query: `SELECT ${[...leading, ...kept, ...more, ...newValues].join(', ')} FROM ${old.from}${assigned.joins.join('')}${where}`,
     hidden,
+  })
+  const complete = withGenerated(
+    changed.query,
+    columns,
+    changed.hidden,
     table.kind === 'p' ? tableoidOf(table, 'b__') : `coalesce(nullif(b__.to__, 0), ${table.oid})`,
   )
+  const changedRow = (await firing.after({ ...event, query: complete, hidden: changed.hidden })).query
   const row = view === undefined ? quotedAlias : 'n__'
   const visible = (name: string) => `${quotedAlias}.${quoteName(name)}`
   const returning = bindReturning(statement, {
@@ -176,6 +191,7 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
         names(statement.targetList, target),
       old: (index) => `${row}.old__[${index + 1}]`,
       viewChecks: view?.checks(row),
+      raised: firing.raised(row),
       existing: (alias) => constrainedRows(table, options, alias),
     }),
     rowId(`${row}.to__`, `${row}.ctid__`),
@@ -183,13 +199,17 @@ export async function previewUpdate(statement: UpdateStmt, options: PreviewOptio
   ]
   const sources = [...from.map((item) => deparse(item)), `LATERAL (${changedRow}) AS ${row}`]
   if (view !== undefined) sources.push(`LATERAL (${view.shown(row)}) AS ${quotedAlias}`)
+  const select = (text: string, condition?: string) =>
+    `${withPrefix(statement.withClause)}SELECT ${once}${text} FROM ${sources.join(', ')}` +
+    `${condition === undefined ? '' : ` WHERE ${condition}`}`
+  const { ids, ...fired } = firing.result(row, select)
   return {
     operation: 'UPDATE',
-    table,
+    ...fired,
     target,
     returning: returning === null ? null : returning.length,
-    syntheticIds,
-    sql: `${withPrefix(statement.withClause)}SELECT ${once}${list.join(', ')} FROM ${sources.join(', ')}`,
+    syntheticIds: [...syntheticIds, ...ids],
+    sql: select(list.join(', '), firing.kept(row)),
   }
 }
 
@@ -213,24 +233,47 @@ export async function previewDelete(statement: DeleteStmt, options: PreviewOptio
     physical: view === undefined && !isReadInPart(table) && options.source?.(table, target.alias) === undefined,
   })
   const once = using.length === 0 ? '' : `DISTINCT ON (${old.table}, ${old.address}) `
+  const firing = new TriggerFiring(target, options)
+  await firing.statement('DELETE')
+  const sources = [old.from, ...using.map((item) => deparse(item))]
+  if (firing.firesRows('DELETE')) sources.push(`LATERAL (${await deletedRow(firing, columns, old)}) AS d__`)
   const list = [
     "'d'::text AS op__",
     `${textArray(columns.map(old.column))} AS old__`,
     'NULL::text[] AS new__',
-    referencedColumn(table, old.column),
+    referencedColumn(table, old.column, [], firing.raised('d__')),
     rowId(old.table, old.address),
     ...(returning ?? []),
   ]
-  const sources = [old.from, ...using.map((item) => deparse(item))]
   const rows = { old: columnOf(target, columns.map(old.column)) }
   const condition = await located(statement.whereClause, target, old, options)
   const where = whereOf(condition, 'd', target, old, leftByRules(options, target, rows))
+  const select = (text: string, also?: string) => {
+    const more = also === undefined ? '' : `${where === '' ? ' WHERE' : ' AND'} ${also}`
+    return `${withPrefix(statement.withClause)}SELECT ${once}${text} FROM ${sources.join(', ')}${where}${more}`
+  }
+  const { ids, ...fired } = firing.result('d__', select)
   return {
     operation: 'DELETE',
-    table,
+    ...fired,
     target,
     returning: returning === null ? null : returning.length,
-    syntheticIds: [],
-    sql: `${withPrefix(statement.withClause)}SELECT ${once}${list.join(', ')} FROM ${sources.join(', ')}${where}`,
+    syntheticIds: ids,
+    sql: select(list.join(', '), firing.kept('d__')),
   }
+}
+
+/** What triggers make of the deletion of the row in sight: no row where they leave it out. */
+async function deletedRow(firing: TriggerFiring, columns: readonly Column[], old: OldRow): Promise<string> {
+  const before = oldColumns(columns, old.column)
+  const plain = columns.map((column) => `${old.column(column)} AS ${quoteName(column.name)}`)
+  const event = { event: 'DELETE', old: before.of } as const
+  const row = await firing.before({
+    ...event,
+    query: `SELECT ${[`${old.table} AS to__`, `${old.address} AS ctid__`, ordinal(old.address), ...before.list, ...plain].join(', ')}`,
+    hidden: ['to__', 'ctid__', 'ord__', ...before.names],
+  })
+  const { query, hidden } = await firing.after({ ...event, ...row })
+  // Without the columns' own names, which would be ambiguous in WHERE.
+  return `SELECT ${hidden.map((name) => `d__.${name}`).join(', ')} FROM (${query}) d__`
 }

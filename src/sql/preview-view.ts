@@ -1,5 +1,5 @@
 import type { Node, RangeVar, SelectStmt } from '@pgsql/types'
-import type { Column, Table, Trigger } from './catalog.js'
+import type { Column, Table } from './catalog.js'
 import { unanswered } from './foretold.js'
 import { deparse, parseOne } from './grammar.js'
 import {
@@ -11,6 +11,7 @@ import {
   type Target,
 } from './preview-parts.js'
 import { nameParts, quoteName, quoteText, walk } from './tree.js'
+import type { Trigger } from './trigger.js'
 import { isReadInPart, judgedInPart, madeUpAddress } from './unreadable.js'
 
 interface Layer {
@@ -47,10 +48,19 @@ export async function viewTarget(
   let table = view
   let from: RangeVar = relation
   const stopAt = options.rules?.stopAt
+  let triggered = false
   while (table.kind === 'v' && table.oid !== stopAt) {
-    const instead = insteadTrigger(table, command)
-    if (instead !== undefined) throw new PreviewUnsupported(`trigger ${instead.name} of ${table.name} acts instead`)
     refuseRules(table, command, options)
+    const instead = insteadTrigger(table, command)
+    if (instead !== undefined) {
+      if (command === 'UPSERT') {
+        throw new PreviewUnsupported(`trigger ${instead.name} of ${table.name} acts instead`)
+      }
+      // Its rows are all the trigger gets, so what the view is made of does not matter.
+      if (layers.length === 0) return plainTarget(table, relation)
+      triggered = true
+      break
+    }
     if (layers.length >= MAX_LAYERS) throw new PreviewUnsupported('too many views over views')
     cascaded ||= table.checkOption === 'cascaded'
     const layer = layerOf(table, cascaded || table.checkOption === 'local')
@@ -66,7 +76,7 @@ export async function viewTarget(
     const schema = from.schemaname ? `${quoteName(from.schemaname)}.` : ''
     table = await options.lookup(schema + quoteName(from.relname ?? ''))
   }
-  if (table.oid !== stopAt) {
+  if (table.oid !== stopAt && !triggered) {
     if (table.kind !== 'r' && table.kind !== 'p') throw new PreviewUnsupported(`${table.name} is no plain table`)
     refuseRules(table, command, options)
   }
@@ -145,6 +155,15 @@ function rowsOfView(
   return `(SELECT ${list.join(', ')} FROM ${from}) AS ${quoteName(alias)}`
 }
 
+/** A table, or a view that triggers write, as the statement names it. */
+export function plainTarget(table: Table, relation: RangeVar): Target {
+  const columns = table.columns ?? []
+  const alias = relation.alias?.aliasname ?? relation.relname ?? ''
+  const visible = columns.map(({ name }) => name)
+  const rowType = `${quoteName(table.schema)}.${quoteName(table.name)}`
+  return { relation, table, columns, visible, rowType, alias, quotedAlias: quoteName(alias) }
+}
+
 function layerOf(view: Table, checked: boolean): Layer {
   const node = parseOne(view.view ?? '')
   const select = 'SelectStmt' in node ? node.SelectStmt : undefined
@@ -187,9 +206,7 @@ function oldRows(layers: readonly Layer[], base: Target, options: PreviewOptions
   const hidden = base.columns.map((_, index) => `b${index}__`)
   const kept = base.columns.map(({ name }, index) => `r__.${quoteName(name)} AS ${hidden[index]}`)
   own.push(...systemColumns(layers, base.columns).map((name) => `r__.${name} AS ${name}`))
-  // A view with rules has no addresses of its own.
-  const address = base.table.kind === 'v' ? ['NULL::oid', 'NULL::tid'] : ['r__.tableoid', 'r__.ctid']
-  let text = `SELECT ${address[0]} AS to__, ${address[1]} AS ctid__, ${[...kept, ...own].join(', ')} FROM ${readFrom(base, options, 'r__')}`
+  let text = `SELECT r__.tableoid AS to__, r__.ctid AS ctid__, ${[...kept, ...own].join(', ')} FROM ${readFrom(base, options, 'r__')}`
   for (const layer of layers) {
     const below = quoteName(layer.below)
     const carried = ['to__', 'ctid__', ...hidden].map((name) => `${below}.${name}`)

@@ -12,7 +12,7 @@ import { previewDelete, previewUpdate } from './preview-update.js'
 import type { RewriteResult } from './rewrite-result.js'
 import { contains, copyOf, quoteName, tagOf } from './tree.js'
 
-export { type PreviewOptions, PreviewUnsupported } from './preview-parts.js'
+export { type PreviewOptions, PreviewUnsupported, RaisedByTrigger } from './preview-parts.js'
 
 /** Number of columns before the RETURNING columns: operation, old row, new row, violations, id of the old row. */
 export const LEADING_COLUMNS = 5
@@ -25,6 +25,8 @@ export interface PreviewPart {
   readonly sql: string
   /** It comes after the main query. */
   readonly last?: boolean
+  /** A trigger writes it, row by row. */
+  readonly byTrigger?: boolean
 }
 
 /**
@@ -64,7 +66,8 @@ export async function previewOf(text: string, options: PreviewOptions): Promise<
   const node = parseOne(text)
   const neutralised = neutralise(node, () => options.syntheticIds(1)[0] ?? 'NULL')
   const told: string[] = []
-  const query = await rewrite(node, { ...options, note: (text) => void told.push(text) })
+  const note = (text: string) => void told.push(text)
+  const query = await rewrite(node, { ...options, note, names: { taken: 0 } })
   refuseUnlessRead(query.sql)
   for (const part of query.parts) refuseUnlessRead(part.sql)
   const tables = [query.table, ...query.parts.map((part) => part.table)].filter((table) => table !== null)
@@ -74,8 +77,7 @@ export async function previewOf(text: string, options: PreviewOptions): Promise<
     notes: [
       ...neutralised.notes,
       ...told,
-      ...(query.notes ?? []),
-      ...new Set(tables.flatMap((table) => blindSpots(table))),
+      ...new Set([...query.notes, ...tables.flatMap((table) => blindSpots(table))]),
     ],
   }
 }
@@ -90,7 +92,7 @@ export function refuseUnlessRead(sql: string): void {
   }
 }
 
-type Rewritten = Omit<PreviewQuery, 'notes'> & { readonly notes?: readonly string[] }
+type Rewritten = PreviewQuery
 
 async function rewrite(node: Node, options: PreviewOptions): Promise<Rewritten> {
   const statement = Object.values(node)[0] as { withClause?: WithClause }
@@ -115,15 +117,21 @@ async function rewrite(node: Node, options: PreviewOptions): Promise<Rewritten> 
   return {
     ...main,
     sql: prefix + main.sql,
-    parts: inside.parts,
+    parts: [...inside.parts, ...effectsOf(write).map((part) => ({ ...part, sql: prefix + part.sql }))],
     syntheticIds: [...inside.syntheticIds, ...main.syntheticIds],
     fired: [...inside.fired, ...fired],
-    notes: [...inside.notes, ...notes],
+    notes: [...inside.notes, ...notes, ...main.notes],
   }
 }
 
-function plain({ target: _, upsert = false, ...result }: RewriteResult): Omit<Rewritten, 'parts'> {
-  return { ...result, upsert }
+function plain(write: RewriteResult): Omit<Rewritten, 'parts'> {
+  const { target: _, effects: __, upsert = false, notes = [], ...result } = write
+  return { ...result, upsert, notes }
+}
+
+/** What triggers write, which is to be read after what they fire on. */
+function effectsOf({ effects = [] }: RewriteResult): PreviewPart[] {
+  return effects.map((effect) => ({ ...effect, byTrigger: true, last: true }))
 }
 
 /** A write that nobody hears of: it has no rows. */
@@ -134,8 +142,10 @@ function byRules({ writes, told, operation, fired, notes, syntheticIds }: Expans
   const parts = writes.flatMap((write, index): PreviewPart[] =>
     write === told ? [] : [{ operation: write.operation, table: write.table, sql: leading(write), last: index > at }],
   )
+  parts.push(...writes.flatMap(effectsOf))
   const ids = [...syntheticIds, ...writes.flatMap((write) => write.syntheticIds)]
-  const more = { parts, sequential: true, fired, notes, syntheticIds: ids }
+  const all = [...notes, ...writes.flatMap((write) => write.notes ?? [])]
+  const more = { parts, sequential: true, fired, notes: all, syntheticIds: ids }
   if (told !== undefined) return { ...plain(told), ...more }
   return { operation, table: null, returning: null, upsert: false, sql: NOTHING, ...more }
 }
@@ -154,7 +164,7 @@ async function rewriteOne(node: Node, options: PreviewOptions) {
 }
 
 async function rewriteWrite(node: Node, options: PreviewOptions): Promise<RewriteResult> {
-  const result = await rewriteCommand(node, options)
+  const result = await rewriteCommand(node, { ...options, rewrite: rewriteWrite })
   if (!('DeleteStmt' in node)) {
     const columns = madeUpColumns(Object.values(node)[0] as never, result.target)
     if (columns.length > 0) options.note?.(`${columns.join(', ')} of new rows is made up`)
@@ -226,6 +236,8 @@ async function rewriteWith(
       texts.push(`${name} AS (SELECT ${list.join(', ')} FROM ${full})`)
     }
     syntheticIds.push(...part.syntheticIds)
+    notes.push(...(part.notes ?? []))
+    if (part.effects?.length) notes.push(`what triggers of ${part.table.name} write was not worked out`)
     found.push({ operation: part.operation, table: part.table, from: full })
   }
   const prefix = `WITH ${clause.recursive ? 'RECURSIVE ' : ''}${texts.join(', ')} `

@@ -22,6 +22,8 @@ export interface ViolationScope {
   old?(index: number): string
   /** Conditions of a view's WITH CHECK OPTION. */
   readonly viewChecks?: readonly string[] | undefined
+  /** Texts of what triggers raise, NULL where they do not. */
+  readonly raised?: readonly string[]
   /** The FROM item that gives the table's rows, with `tableoid` and `ctid`, under an alias. */
   existing(alias: string): string
   /** Unique indexes whose conflicts the statement itself handles. */
@@ -41,6 +43,7 @@ export interface ViolationScope {
  */
 export function violationColumn(table: Table, alias: string, scope: ViolationScope): string {
   const tests = [
+    ...(scope.raised ?? []),
     ...earlyTests(table, alias, scope),
     ...(scope.arbiter ?? []),
     ...uniqueTests(table, alias, scope),
@@ -98,9 +101,10 @@ export function referencedColumn(
   table: Table,
   old: (column: Column) => string,
   policies: readonly string[] = [],
+  raised: readonly string[] = [],
 ): string {
   const columns = table.columns ?? []
-  const tests = [...policies, ...referenceTests(table, (index) => old(columns[index] as Column))]
+  const tests = [...policies, ...referenceTests(table, (index) => old(columns[index] as Column)), ...raised]
   return labelsColumn(tests)
 }
 

@@ -14,6 +14,14 @@ export interface Violation {
 
 type Row = readonly (string | null)[]
 
+/** A label of what a trigger raises: `!` BEFORE, `~` AFTER. */
+export const RAISED = /^[0-9A-Z]{5}[!~]/
+
+/** What a label of a trigger says, and which columns of the row decided that it is raised. */
+export function raisedBy(label: string): Omit<Violation, 'code'> & { readonly columns?: readonly string[] } {
+  return JSON.parse(label.slice(6))
+}
+
 /**
  * The error behind a label of `viol__`, in the server's words. `row` is the new
  * row, or a deleted one; `old` the row before, where there is one.
@@ -22,6 +30,10 @@ export function violationOf(table: Table, label: string, row: Row, old: Row = ro
   const code = label.slice(0, 5)
   const name = label.slice(6)
   const place = { schema: table.schema, table: table.name }
+  if (RAISED.test(label)) {
+    const { columns: _, ...told } = raisedBy(label)
+    return { code, ...told }
+  }
   const failing = { detail: `Failing row contains (${row.map((value) => value ?? 'null').join(', ')}).` }
   switch (code + label[5]) {
     case '23505:': {

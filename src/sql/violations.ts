@@ -1,6 +1,6 @@
 import { type Column, type ForeignKey, indexColumns, type Reference, type Table, tableName } from './catalog.js'
 import { type ConstraintModes, isChecked } from './constraint-modes.js'
-import { constraintOf, type Violation, violationOf } from './violation-message.js'
+import { constraintOf, RAISED, raisedBy, type Violation, violationOf } from './violation-message.js'
 
 export type { Violation } from './violation-message.js'
 
@@ -57,8 +57,8 @@ export interface Judgement {
   readonly predicted: readonly Violation[]
 }
 
-/** Checked before lengths and NULLs. */
-const FIRST = /^(23514r|42501)/
+/** Checked before lengths and NULLs; `!` is what a BEFORE trigger raises. */
+const FIRST = /^(23514r|42501|[0-9A-Z]{5}!)/
 
 /**
  * The violations of one row: what real execution would certainly raise, what
@@ -82,6 +82,8 @@ export function judgeRow(
     predicted.push(violationOf(table, label, row))
     return false
   }) as string[]
+  // AFTER triggers come last.
+  given.sort((left, right) => Number(left[5] === '~') - Number(right[5] === '~'))
   const first = given.find((label) => FIRST.test(label))
   let certain = first === undefined ? undefined : violationOf(table, first, row)
   let late: Violation | undefined
@@ -126,6 +128,7 @@ type Verdict = 'now' | 'late' | 'open' | 'single' | 'ordered' | 'predicted' | un
 
 function verdictOf(table: Table, label: string, judging: Judging, operation: string): Verdict {
   const kind = label.slice(0, 6)
+  if (RAISED.test(kind)) return kind[5] === '~' ? 'late' : 'now'
   const checked = (constraint: { deferrable: boolean; deferred?: boolean }) => isChecked(constraint, judging.modes?.())
   if (kind.startsWith('23505') || kind === '23P01:') {
     const constraint = keyConstraint(table, constraintOf(label))
@@ -186,11 +189,13 @@ function dependsOnMadeUp(
   madeUp: (value: string) => boolean,
 ): boolean {
   const kind = label.slice(0, 6)
-  if (/^(2350|23001|21000|55000)/.test(kind)) return false
+  const raised = RAISED.test(kind)
+  if (/^(2350|23001|21000|55000)/.test(kind) && !raised) return false
   const names = (table.columns ?? [])
     .filter((_, index) => row[index] != null && madeUp(row[index]))
     .map(({ name }) => name)
   if (names.length === 0) return false
+  if (raised) return names.some((name) => raisedBy(label).columns?.includes(name))
   const texts =
     kind === '23514:'
       ? (table.checks ?? []).filter(({ name }) => name === label.slice(6)).map(({ expression }) => expression)

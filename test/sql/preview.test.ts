@@ -506,7 +506,7 @@ describe('what does not hold is refused', () => {
 
   it('an INSTEAD OF trigger counts for its own command only', async () => {
     await client.query(`CREATE VIEW guarded AS SELECT a, b FROM nokey;
-      CREATE FUNCTION aside() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+      CREATE FUNCTION aside() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN EXECUTE TG_ARGV[0]; RETURN NEW; END';
       CREATE TRIGGER aside INSTEAD OF INSERT ON guarded FOR EACH ROW EXECUTE FUNCTION aside()`)
     const { preview, changes } = await runPreview("UPDATE guarded SET b = 'x' WHERE a = 1")
     expect(preview.table?.name).toBe('nokey')
@@ -524,10 +524,13 @@ describe('what does not hold is refused', () => {
   })
 
   it('says what it did not see', async () => {
-    await client.query("CREATE FUNCTION tg() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'")
+    await client.query(
+      "CREATE FUNCTION tg() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN EXECUTE TG_ARGV[0]; RETURN OLD; END'",
+    )
     await client.query('CREATE TRIGGER audit BEFORE DELETE ON customers FOR EACH ROW EXECUTE FUNCTION tg()')
     const { preview } = await runPreview('DELETE FROM customers WHERE id = 1')
     expect(preview.notes).toEqual(['triggers of customers were not run: audit'])
+    expect((await runPreview("UPDATE customers SET name = 'n'")).preview.notes).toEqual([])
     expect(keyColumns(preview.table as Table).map((column) => column.name)).toEqual(['id'])
     await client.query('DROP TRIGGER audit ON customers')
   })

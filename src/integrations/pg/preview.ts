@@ -13,11 +13,13 @@ import { parseTextArray } from '../../sql/pg-array.js'
 import {
   LEADING_COLUMNS,
   type PreviewOptions,
+  type PreviewPart,
   type PreviewQuery,
   PreviewUnsupported,
   previewOf,
   refuseUnlessRead,
 } from '../../sql/preview.js'
+import { mayHaveTriggers, triggersQuery, withTriggers } from '../../sql/trigger-catalog.js'
 import {
   describeViolation,
   duplicateWithin,
@@ -115,15 +117,27 @@ export interface PreviewOutcome {
  * @throws PreviewUnsupported, or the server's error.
  */
 export async function previewWrite(reader: ReadOnly, request: PreviewRequest): Promise<PreviewOutcome> {
-  try {
-    return await workOut(reader, request)
-  } catch (error) {
-    const foretold = foretoldBy(error)
-    if (foretold === undefined) throw error
-    if (foretold.code === undefined) throw new PreviewUnsupported(foretold.message)
-    return refused({ ...foretold, code: foretold.code })
+  for (const ignored of IGNORED_TRIGGERS) {
+    const triggers = { ignored, followed: false }
+    try {
+      return await workOut(reader, request, triggers)
+    } catch (error) {
+      const foretold = foretoldBy(error)
+      if (foretold?.code !== undefined) return refused({ ...foretold, code: foretold.code })
+      const failure = foretold === undefined ? error : new PreviewUnsupported(foretold.message)
+      const { code = '' } = error as { code?: string }
+      const ours = failure instanceof PreviewUnsupported || OF_TRIGGERS.test(code)
+      if (!triggers.followed || !ours || ignored === 'all') throw failure
+    }
   }
+  throw new PreviewUnsupported('its triggers')
 }
+
+/** From all that triggers do to nothing of it: what a preview is worked out with, until one holds. */
+const IGNORED_TRIGGERS = [undefined, 'what they do besides', 'all'] as const
+
+/** What the text of a trigger function may run into when it is read as part of a query: names, types, writes. */
+const OF_TRIGGERS = /^(42|25006|0A000|54|55000)/
 
 /** The write would fail, and change nothing. */
 function refused(violation: Violation): PreviewOutcome {
@@ -131,7 +145,11 @@ function refused(violation: Violation): PreviewOutcome {
   return { preview, tag: '', rows: [], syntheticIds: [], violation, exact: true, changes: [] }
 }
 
-async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<PreviewOutcome> {
+async function workOut(
+  reader: ReadOnly,
+  request: PreviewRequest,
+  triggers: NonNullable<PreviewOptions['triggers']>,
+): Promise<PreviewOutcome> {
   const { types, own } = request
   const ids = new StandIns(request.syntheticId)
   let counted = false
@@ -153,7 +171,11 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
     if (known !== undefined) return request.stored ? withoutVirtual(known) : known
     const [row] = await reader.rows({ text: tableQuery(relation) })
     if (!row?.[0]) throw new PreviewUnsupported(`${relation} is not in the catalog`)
-    const table = readTable(row[0])
+    let table = readTable(row[0])
+    if (mayHaveTriggers(table)) {
+      const [found] = await reader.rows({ text: triggersQuery(table) })
+      if (found?.[0]) table = withTriggers(table, found[0])
+    }
     request.tables?.set(relation, table)
     lookedUp.set(relation, table)
     return request.stored ? withoutVirtual(table) : table
@@ -166,6 +188,7 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
   }
   const options: PreviewOptions = {
     lookup,
+    triggers,
     countColumns: async (query) => {
       const { text, types: all } = await step(query)
       const answer = await reader.describe(text, all, false)
@@ -213,7 +236,7 @@ async function workOut(reader: ReadOnly, request: PreviewRequest): Promise<Previ
   const readParts = async (last: boolean) => {
     for (const part of query.parts) {
       if ((part.last ?? false) !== last) continue
-      tally.begin(part.table)
+      tally.begin(part.table, part.byTrigger)
       const { text, values, types } = await step(part.sql)
       const answer = await reader.query({ text, values, types }, { row: (row) => tally.add(part.table, row) })
       if (answer.error !== undefined) throw answer.error
@@ -335,7 +358,8 @@ function readingOf(
         syntheticIds: query.syntheticIds.map((id) => ids.fill(id)),
         violation,
         exact: query.notes.length === 0 && !tally.predicts,
-        changes: query.sequential ? composed(tally.changes) : tally.changes,
+        // A view has no rows of its own: what its triggers write are parts.
+        changes: (query.sequential ? composed(tally.changes) : tally.changes).filter(({ table }) => table.kind !== 'v'),
       }
     },
   }
@@ -384,7 +408,8 @@ export function hazardIn(query: Texts, found: Hazards): string | undefined {
   return undefined
 }
 
-const OF_KEYS = /^(23505|23P01|23503|23001|23514e)/
+/** Not what triggers raise under these codes. */
+const OF_KEYS = /^(23505|23P01|23503|23001|23514e)(?![!~])/
 
 /** A key that is checked row by row fails with the first row that meets one that is there. */
 function sameOf(open: readonly OpenViolation[], settled: Violation | undefined): Violation | undefined {
@@ -396,6 +421,14 @@ function sameOf(open: readonly OpenViolation[], settled: Violation | undefined):
 /** The table of a row's address. */
 function ownerOf(id: string): string {
   return id.slice(0, id.indexOf(':'))
+}
+
+/** What triggers write may bring or take rows of this table. */
+function mayReach(byTriggers: readonly PreviewPart[], oid: string): boolean {
+  // A deleted row may take others along, and a partition's rows are those of its table.
+  return byTriggers.some(
+    ({ operation, table }) => operation !== 'INSERT' || table.oid === oid || table.partitionBound !== null,
+  )
 }
 
 /** The row is found under another key now. */
@@ -416,6 +449,9 @@ class Tally {
   readonly operations = new Set<string>()
   records = 0
   readonly #severalWrites: boolean
+  #byTrigger = false
+  /** What would stop the statement in a trigger, unless it fails before. */
+  #within: Violation | undefined
   readonly #outdated: boolean
   readonly #upsert: boolean
   readonly #merge: boolean
@@ -434,6 +470,8 @@ class Tally {
   #late: Violation | undefined
   /** By label: what other rows of the statement may mend. */
   readonly #open = new Map<string, OpenViolation & { readonly table: Table }>()
+  /** Rows of the statement, without those triggers write; and the new ones of them. */
+  #rows = 0
   #fresh = 0
   /** There are parts, whether they see each other or not. */
   readonly #parted: boolean
@@ -442,16 +480,19 @@ class Tally {
   readonly #predicted = new Set<string>()
 
   constructor(
-    { operation, parts, upsert, rekeys = [], arbiters = [], sequential = false }: PreviewQuery,
+    { operation, table, parts, upsert, rekeys = [], arbiters = [], sequential = false }: PreviewQuery,
     request: PreviewRequest,
   ) {
     this.#rekeys = rekeys
     this.#arbiters = arbiters
     const { madeUp, outdated = false, stale = () => false, modes, invented } = request
-    this.#parted = parts.length > 0
-    this.#severalWrites = this.#parted && !sequential
+    const byTriggers = parts.filter(({ byTrigger }) => byTrigger)
+    const here = byTriggers.some((part) => part.table.oid === table?.oid)
+    this.#parted = here || parts.length > byTriggers.length
+    this.#severalWrites = here || (this.#parted && !sequential)
     this.#merge = operation === 'MERGE'
-    const settled = (oid: string) => !this.#severalWrites && !outdated && !stale(oid)
+    const settled = (oid: string) =>
+      !this.#severalWrites && !this.#byTrigger && !outdated && !stale(oid) && !mayReach(byTriggers, oid)
     // Of a statement that stands for another one, more may follow.
     this.#judging = { madeUp, settled, modes: () => (this.#severalWrites || invented ? undefined : modes?.()) }
     this.#outdated = outdated
@@ -459,8 +500,9 @@ class Tally {
   }
 
   /** What follows are the rows of one writing part. */
-  begin(table: Table): void {
+  begin(table: Table, byTrigger = false): void {
     this.changes.push({ table, rows: [] })
+    this.#byTrigger = byTrigger
     this.#keys = new Map()
     this.#merged.clear()
   }
@@ -479,14 +521,17 @@ class Tally {
     const given = (labels == null ? [] : parseTextArray(labels)).filter(
       (label) => !inherited || !OF_KEYS.test(label ?? ''),
     )
-    if (fresh !== null) this.#fresh++
+    if (!this.#byTrigger) {
+      this.#rows++
+      if (fresh !== null) this.#fresh++
+    }
     const judged = judgeRow(table, fresh ?? old ?? [], given, this.#judging, operation ?? 'i', old ?? undefined)
     for (const violation of judged.predicted) this.#predict(violation, table)
     if (this.#severalWrites && operation !== 'i' && id !== null) {
       if (this.#written.has(id)) this.#collides = true
       this.#written.add(id)
     }
-    if ((this.#merge || this.#upsert) && !this.#parted && operation !== 'i' && id !== null && old !== null) {
+    if ((this.#merge || this.#upsert) && !this.#parted && !this.#byTrigger && operation !== 'i' && id !== null && old) {
       const earlier = this.#merged.get(id)
       if (earlier === undefined) this.#merged.set(id, { before: old, after: fresh })
       // A row whose key was changed is not met again.
@@ -495,21 +540,22 @@ class Tally {
     }
     const twin = this.#severalWrites || fresh === null || inherited ? undefined : this.#twin(table, fresh)
     for (const open of judged.open) {
-      if (this.#parted || this.#outdated) this.#predict(open.violation, table)
+      if (this.#parted || this.#byTrigger || this.#outdated) this.#predict(open.violation, table)
       else if (!this.#open.has(open.label)) this.#open.set(open.label, { ...open, table })
     }
     for (const [violation, late] of [
       [judged.certain, false],
       [judged.late, true],
+      [judged.certain === undefined ? twin : undefined, false],
     ] as const) {
       if (violation === undefined) continue
       // Within one statement one part may make room for the other's rows, so a duplicate is only a guess.
-      const guessed = (this.#severalWrites || this.#outdated) && /^(23505|23P01)$/.test(violation.code)
-      if (guessed) this.#predict(violation, table)
+      const guessed = this.#byTrigger || (violation !== twin && (this.#severalWrites || this.#outdated))
+      if (guessed && /^(23505|23P01)$/.test(violation.code)) this.#predict(violation, table)
+      else if (this.#byTrigger) this.#within ??= violation
       else if (late) this.#late ??= violation
       else this.#certain ??= violation
     }
-    if (judged.certain === undefined && twin !== undefined) this.#certain ??= twin
   }
 
   /** Another row of this statement has taken the key already. */
@@ -545,14 +591,14 @@ class Tally {
     if (this.#certain !== undefined) return this.#certain
     this.#uncompared = settled === undefined
     const open = [...this.#open.values()]
-    const single = this.records === 1 ? open.find((each) => each.single)?.violation : undefined
+    const single = this.#rows === 1 ? open.find((each) => each.single)?.violation : undefined
     const found = single ?? sameOf(open, settled?.[0]) ?? this.#late
     if (found !== undefined) return found
     for (const { violation, table, ordered } of open) {
       // The order in which the rows are written decides.
       if (settled === undefined || ordered) this.#predict(violation, table)
     }
-    return undefined
+    return this.#within
   }
 
   /** Something would probably fail, or go another way. */

@@ -327,9 +327,16 @@ describe('what the journal says', () => {
     const { code, message, table, constraint, schema } = real as DatabaseError
     expect(foretold).toMatchObject({ code, message, table, constraint, schema })
     takeEffects()
-    await live.query(`CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'`)
+    const keep = (body: string) =>
+      live.query(
+        `CREATE OR REPLACE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN ${body} RETURN NEW; END'`,
+      )
+    await keep('NEW.total := NEW.total + 1;')
     await live.query('CREATE TRIGGER keeps BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION keep()')
     try {
+      await expect(dry(() => client.query(text))).rejects.toMatchObject({ code, message, table, constraint, schema })
+      await keep('EXECUTE TG_ARGV[0];')
+      takeEffects()
       const result = await dry(() => client.query(text))
       expect(result.rowCount).toBe(1)
       const [effect] = takeEffects()
