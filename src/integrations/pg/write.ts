@@ -13,7 +13,7 @@ import { noteTag } from './known.js'
 import { type Repeated, rememberPreview, repeatPreview } from './known-preview.js'
 import { markStale, overlayOf } from './overlaid.js'
 import { previewWithOwnRows } from './own-rows.js'
-import type { LearnedPreview, PreviewOutcome } from './preview.js'
+import type { LearnedPreview, PreviewOutcome } from './preview-request.js'
 import { type Answer, type DatabaseError, NO_FENCE } from './round.js'
 import {
   fail,
