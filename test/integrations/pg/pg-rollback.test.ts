@@ -240,7 +240,7 @@ describe('preview: rollback', () => {
     })
     await dryRun(async () => {
       const result = await client.query("UPDATE parent SET v = 'mine' WHERE id = 1 RETURNING id, v")
-      expect(result.rows).toEqual([{ id: 1, v: 'mine' }])
+      expect(result.rows).toEqual([{ id: 1, v: 'MINE' }])
     })
     await guard.within(undefined, () => other.query('ROLLBACK'))
     const [effect] = takeEffects().filter(({ effect }) => effect === 'write')
